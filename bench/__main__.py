@@ -27,6 +27,7 @@ from bench import (
     netbox,
     orders,
     processes,
+    refusals,
     renumbering,
     rest_api,
     snapshot,
@@ -60,7 +61,8 @@ PARTS = (
 )
 WITHOUT_TEMPORAL = {"disconnects", "allocations", "netbox", "snapshot"}
 LONG_PARTS = ("renumbering",)
-"""Parts that only run when they are named: half an hour or more."""
+NAMED_PARTS = (*LONG_PARTS, "refusals")
+"""Parts that only run when they are named: they take half an hour, or all processors."""
 
 console = Console(width=None if sys.stdout.isatty() else 140)
 
@@ -86,6 +88,7 @@ async def measure(
         await section("allocations", lambda: allocation.measure(postgres))
         await section("netbox", lambda: netbox.measure(directory, postgres.url))
         await section("snapshot", lambda: snapshot.measure(postgres.url, sizes))
+        await section("refusals", lambda: refusals.measure(directory, postgres.url))
         if {"cleanup", "orders", "changes", "urgent", "processes", "imports", "start-up", "api", *LONG_PARTS} & set(
             parts
         ):
@@ -122,7 +125,7 @@ async def _section(name: str, measuring: Awaitable[list[Measurement]]) -> list[M
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    arguments.add_argument("part", nargs="*", choices=("all", *PARTS, *LONG_PARTS), default="all")
+    arguments.add_argument("part", nargs="*", choices=("all", *PARTS, *NAMED_PARTS), default="all")
     arguments.add_argument(
         "--large", action="store_true", help="also measure 10 million delegations: takes minutes and 10 GB of disk"
     )

@@ -1,13 +1,16 @@
 """Rate limits, exact over all processes: the generic cell rate algorithm (GCRA) as one statement in PostgreSQL.
 
 A caller that is refused is refused without a statement until the time at which it may send again: nothing that another
-process does can make that time earlier.
+process does can make that time earlier. If it goes on, it is answered late: a program that repeats its request at once
+would otherwise keep the process busy, and slow other callers.
 """
 
+import asyncio
 import hashlib
 import math
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -29,6 +32,10 @@ rate_limits = Table(
     Column("allowed", Boolean, nullable=False),
     prefixes=["UNLOGGED"],
 )
+
+PAUSE = (0.5, 1.5)
+"""Seconds before a caller that goes on after a refusal is refused again: random, so that many refusals of one caller
+do not come at once."""
 
 _PERIODS = {60: "a minute", 3600: "an hour"}
 
@@ -128,9 +135,16 @@ _TAKE = DirectStatement(
 class RateLimiter:
     """Counts the requests of callers."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._pause = pause
         self._refused_until: Remembered[float] = Remembered(clock)
 
     async def take(self, rate: Rate, tenant: str | None, subject: str) -> Allowance:
@@ -141,7 +155,8 @@ class RateLimiter:
         """
         caller = hashlib.sha256("\0".join((rate.name, tenant or "", subject)).encode()).digest()
         if until := self._refused_until.get(caller):
-            raise TooManyRequestsError(rate, math.ceil(until - self._clock()))
+            await self._pause(random.uniform(*PAUSE))
+            raise TooManyRequestsError(rate, max(1, math.ceil(until - self._clock())))
         given = {
             "caller": caller,
             "interval": timedelta(seconds=rate.interval),

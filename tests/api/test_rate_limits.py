@@ -84,15 +84,23 @@ async def test_refused_caller_is_refused_without_a_statement_until_then(
     database: Database, owner: asyncpg.Connection
 ) -> None:
     now = 1000.0
-    limiter = RateLimiter(database, clock=lambda: now)
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    limiter = RateLimiter(database, clock=lambda: now, pause=pause)
     await use_up(database)
     assert (await refusal(limiter)).retry_after == 36
+    assert pauses == [], "the first refusal is answered at once"
     statements: list[Any] = []
     event.listen(database.engine.sync_engine, "before_cursor_execute", lambda *of: statements.append(of))
     now += 30.5
     for _ in range(2000):
         assert (await refusal(limiter)).retry_after <= 6
     assert statements == []
+    assert len(pauses) == 2000
+    assert min(pauses) >= 0.5
     await limiter.take(RATE, "acme", "other-caller")
     await owner.execute("UPDATE rate_limits SET idle_at = idle_at - interval '36 seconds'")
     now += 5.5

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.api.conftest import context
 from tests.cli.conftest import alone, command_server
 from tests.devstack.conftest import state
 from tests.netbox.conftest import netbox_server, version
@@ -13,6 +14,7 @@ __all__ = [
     "authorization",
     "client",
     "command_server",
+    "context",
     "faults",
     "netbox_server",
     "orders",
