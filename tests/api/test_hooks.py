@@ -13,9 +13,11 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from fastapi import FastAPI
 from temporalio.client import Client
 
 from lastmile.api.app import create_app
+from lastmile.api.auth.hook_senders import HookGate
 from lastmile.api.context import ApiContext
 from lastmile.client.accepted_order_sweeper import AcceptedOrderSweeper
 from lastmile.client.hook_intake import HookIntake
@@ -144,6 +146,35 @@ async def test_later_event_orders_an_earlier_one_of_a_process_that_stopped_first
     await receive_only(owner, service, "service.suspend")
     assert (await uisp.sent(service.event("service.suspend_cancel")))["state"] == "ordered"
     assert [operation for _, operation in await accepted(owner)] == ["provision", "suspend", "resume"]
+
+
+async def test_requests_of_a_source_take_turns_as_they_came_and_wrong_ones_wait_for_none(
+    uisp: Sender, service: UispService, app: FastAPI, owner: asyncpg.Connection
+) -> None:
+    await uisp.sent(service.event("service.add"))
+    gate: HookGate = app.state.hook_gate
+    async with gate.turn("crm"):
+        suspend = asyncio.create_task(uisp.sent(service.event("service.suspend")))
+        assert (await uisp.api.post("/hooks/crm?token=wrong", json={})).status_code == 401
+        cancel = asyncio.create_task(uisp.sent(service.event("service.suspend_cancel")))
+        for _ in range(20):  # each asks the database
+            assert (await uisp.api.post("/hooks/unknown", json={})).status_code == 401
+        assert await owner.fetchval("SELECT count(*) FROM hook_events") == 1
+    assert [(await suspend)["state"], (await cancel)["state"]] == ["ordered", "ordered"]
+    assert [operation for _, operation in await accepted(owner)] == ["provision", "suspend", "resume"]
+
+
+async def test_fault_of_a_mapping_keeps_the_event(
+    uisp: Sender, service: UispService, context: ApiContext, database: Database, owner: asyncpg.Connection
+) -> None:
+    await receive_only(owner, service, "service.add")
+    (event,) = await list_events(database)
+    gone = replace(uisp.source, mapping="gone")
+    kept = await HookIntake(database, context.acceptance).order(gone, event)
+    assert kept.state is HookEventState.FAILED
+    assert "The mapping gone failed: KeyError" in str(kept.reason)
+    again = await HookIntake(database, context.acceptance).order(uisp.source, kept)
+    assert again.state is HookEventState.ORDERED
 
 
 async def test_sweeper_orders_events_of_processes_that_stopped(
