@@ -107,3 +107,13 @@ async def test_purge_deletes_an_old_password_that_no_order_took(
     )
     await purged(database)
     assert [row["order_id"] for row in await owner.fetch("SELECT order_id FROM given_passwords")] == ["O-new"]
+
+
+async def test_purge_deletes_old_events_by_webhook(database: Database, owner: asyncpg.Connection) -> None:
+    await owner.execute(
+        "INSERT INTO hook_events (tenant_id, source, event_id, event, state, order_ids, received_at)"
+        " VALUES ('acme', 'crm', 'old', 'service.add', 'ordered', '{o}', now() - interval '366 days'),"
+        " ('acme', 'crm', 'recent', 'service.add', 'ordered', '{o}', now() - interval '364 days')"
+    )
+    await purged(database)
+    assert await owner.fetchval("SELECT array_agg(event_id) FROM hook_events") == ["recent"]
