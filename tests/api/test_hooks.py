@@ -2,18 +2,20 @@
 
 import asyncio
 import base64
+import hmac
 import json
 import os
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 from temporalio.client import Client
 
 from lastmile.api.app import create_app
@@ -27,14 +29,17 @@ from lastmile.client.order_acceptance import OrderAcceptance
 from lastmile.db import Database
 from lastmile.encryption.keys import DecryptionError, KeyRing
 from lastmile.services.hooks.events import HookEventState, list_events
+from lastmile.services.hooks.mapping import Mapping
+from lastmile.services.hooks.registry import MAPPINGS
 from lastmile.services.hooks.sources import HookSource, NewHookSource, add_source
 from lastmile.settings import Settings
 from tests.support.api_keys import authorization, make_api_key
-from tests.support.hooks import UispService
+from tests.support.hooks import UispService, documented_mapping
 from tests.support.processes import until
 from tests.support.workers import RunningWorker
 
-RING = KeyRing.parse(f"k1:{base64.b64encode(bytes(range(32))).decode()}")
+KEYS = f"k1:{base64.b64encode(bytes(range(32))).decode()}"
+RING = KeyRing.parse(KEYS)
 ROUNDS = 25 if "LASTMILE_EVERY_CASE" in os.environ else 1
 
 
@@ -233,6 +238,27 @@ async def test_request_without_the_secret_is_unauthorized_and_leaves_nothing(
     api_key = authorization(await make_api_key(database))
     assert (await uisp.api.post("/hooks/crm", json={}, headers=api_key)).status_code == 401
     assert await owner.fetchval("SELECT count(*) FROM hook_events") == 0
+
+
+async def test_source_that_signs_needs_the_signature_of_each_body(
+    context: ApiContext, database: Database, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API and the command have encryption keys: the secret is stored encrypted, since a signature needs it."""
+    mapping = documented_mapping()
+    monkeypatch.setitem(cast(dict[str, Mapping], MAPPINGS), mapping.name, mapping)
+    new = NewHookSource(source="signed", tenant="acme", mapping="example", secret="made-by-the-example-crm")
+    await add_source(database, new, RING, actor="")
+    assert b"made-by" not in await owner.fetchval("SELECT secret FROM hook_sources")
+    body = b'{"id": "e1", "type": "paid", "contract": "S-1"}'
+    signature = "sha256=" + hmac.new(b"made-by-the-example-crm", body, "sha256").hexdigest()
+    settings = Settings(encryption_keys=SecretStr(KEYS))
+    transport = httpx.ASGITransport(create_app(replace(context, settings=settings)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as api:
+        for sent, status in ((body, 202), (body.replace(b"S-1", b"S-2"), 401)):
+            answer = await api.post("/hooks/signed", content=sent, headers={"X-Signature": signature})
+            assert answer.status_code == status, answer.text
+        answer = await api.post("/hooks/signed?token=made-by-the-example-crm", content=body)
+        assert answer.status_code == 401
 
 
 @pytest.mark.parametrize(

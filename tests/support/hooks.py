@@ -2,13 +2,16 @@
 
 import json
 import random
+import re
+import textwrap
 import uuid
 from pathlib import Path
 from typing import Any
 
+from lastmile.services.hooks.mapping import Mapping
 from tests.support.readme import ROOT
 
-__all__ = ["UISP_EVENTS", "UispService"]
+__all__ = ["UISP_EVENTS", "UispService", "documented_mapping"]
 
 UISP_EVENTS: Path = ROOT / "tests" / "services" / "hooks" / "uisp"
 """The directory with a body of each event."""
@@ -27,3 +30,14 @@ class UispService:
         body: dict[str, Any] = json.loads((UISP_EVENTS / f"{name}.json").read_text())
         body["extraData"]["entity"] |= changes
         return body | {"uuid": str(uuid.uuid4()), "entityId": self.id}
+
+
+def documented_mapping() -> Mapping:
+    """Return the mapping in docs/development/adding-a-webhook-mapping.md."""
+    page = (ROOT / "docs" / "development" / "adding-a-webhook-mapping.md").read_text()
+    block = re.search(r"```python\n(.*?)\n *```", page, re.DOTALL)
+    assert block is not None
+    names: dict[str, Any] = {}
+    exec(textwrap.dedent(block[1]), names)
+    made: Mapping = names["ExampleCrm"]()
+    return made

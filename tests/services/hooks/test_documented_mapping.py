@@ -1,29 +1,14 @@
 """The mapping in docs/development/adding-a-webhook-mapping.md does what the page says."""
 
-import re
-import textwrap
-from typing import Any
-
 import pytest
 
 from lastmile.contract.line_states import LineState
-from lastmile.services.hooks.mapping import Ignored, LineFacts, Mapping, UnmappableError
-from tests.support.readme import ROOT
-
-PAGE = ROOT / "docs" / "development" / "adding-a-webhook-mapping.md"
+from lastmile.services.hooks.mapping import Ignored, LineFacts, UnmappableError
+from tests.support.hooks import documented_mapping
 
 
-@pytest.fixture
-def mapping() -> Mapping:
-    block = re.search(r"```python\n(.*?)\n *```", PAGE.read_text(), re.DOTALL)
-    assert block is not None
-    names: dict[str, Any] = {}
-    exec(textwrap.dedent(block[1]), names)
-    made: Mapping = names["ExampleCrm"]()
-    return made
-
-
-def test_documented_mapping_suspends_and_resumes(mapping: Mapping) -> None:
+def test_documented_mapping_suspends_and_resumes() -> None:
+    mapping = documented_mapping()
     unpaid = {"id": "e1", "type": "unpaid", "contract": "S-1"}
     suspend = {"operation": "suspend", "subscriber_ref": "S-1", "mode": "slow", "reason": "unpaid"}
     assert mapping.to_orders(unpaid, LineFacts(LineState.IN_SERVICE)) == [suspend]
