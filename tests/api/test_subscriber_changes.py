@@ -1,7 +1,6 @@
 """Conditional requests, and the change of a customer: no caller overwrites what it has not seen, and no order."""
 
 import asyncio
-from collections.abc import Iterable
 from typing import Any
 
 import asyncpg
@@ -74,22 +73,17 @@ async def test_change_with_the_etag_of_the_read_holds_for_all_lines_of_the_custo
     assert entry["after"] == '{"phone": "+44 20 7946 0000"}'
 
 
-@pytest.mark.parametrize(
-    ("if_match", "status", "slug"),
-    [
+async def test_change_without_the_etag_of_the_record_changes_nothing(acme: httpx.AsyncClient) -> None:
+    before = await tag(acme)
+    for if_match, status, slug in (
         (None, 428, "precondition-required"),
         ('"other"', 412, "changed-meanwhile"),
-        ("W/{tag}", 412, "changed-meanwhile"),
+        (f"W/{before}", 412, "changed-meanwhile"),
         ("abc", 422, "invalid"),
         ('"a" "b"', 422, "invalid"),
         ("", 422, "invalid"),
-    ],
-)
-async def test_change_without_the_etag_of_the_record_changes_nothing(
-    acme: httpx.AsyncClient, if_match: str | None, status: int, slug: str
-) -> None:
-    before = await tag(acme)
-    problem(await change(acme, if_match and if_match.format(tag=before), name="Eve"), status, slug)
+    ):
+        problem(await change(acme, if_match, name="Eve"), status, slug)
     assert await tag(acme) == before
 
 
@@ -138,19 +132,15 @@ async def test_change_is_never_lost_to_the_rollback_of_an_order(acme: httpx.Asyn
         assert (changed.status_code, await name()) in {(200, f"Ada {nth}"), (409, before)}
 
 
-@pytest.mark.parametrize(
-    ("customer", "pointers"),
-    [
+async def test_wrong_change_is_refused_with_every_mistake(acme: httpx.AsyncClient) -> None:
+    wrong: list[tuple[dict[str, Any], set[str]]] = [
         ({}, {"/customer"}),
         ({"name": None}, {"/customer"}),
         ({"email": "ada", "tags": []}, {"/customer/email", "/customer/tags"}),
-    ],
-)
-async def test_wrong_change_is_refused_with_every_mistake(
-    acme: httpx.AsyncClient, customer: dict[str, Any], pointers: Iterable[str]
-) -> None:
-    found = problem(await change(acme, "*", **customer), 422, "invalid")
-    assert {error["pointer"] for error in found["errors"]} == pointers
+    ]
+    for customer, pointers in wrong:
+        found = problem(await change(acme, "*", **customer), 422, "invalid")
+        assert {error["pointer"] for error in found["errors"]} == pointers
 
 
 async def test_archived_and_unknown_subscribers_are_not_changed(
