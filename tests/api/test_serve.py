@@ -98,7 +98,7 @@ def bodies() -> Iterator[bytes]:
         order | {"password": f"{PASSWORD}\n"},
         order | {"passwords": PASSWORD},
         order | {"line": {"line": order}},
-        order | {"order_id": order},
+        order | {"order_id": {"password": PASSWORD}},
         order | {"operation": order},
         order | {"customer": order["customer"] | {"email": PERSONAL["email"] * 30, "phone": f"{PERSONAL['phone']} a"}},
     ):
