@@ -118,20 +118,6 @@ async def test_change_waits_for_the_order_that_is_correcting_the_customer(
     assert (await change(acme, "*", name="Ada King")).status_code == 200
 
 
-async def test_change_is_never_lost_to_the_rollback_of_an_order(acme: httpx.AsyncClient, lines: AuditedEnv) -> None:
-    async def order(nth: int) -> None:
-        ref = await lines.update_customer(2, order=f"U-{nth}", ends=None, name=f"Ada {nth}")
-        await lines.undo_update_customer(ref)
-
-    async def name() -> str:
-        return str((await acme.get(LINE)).json()["customer"]["name"])
-
-    for nth in range(10):
-        before = await name()
-        _, changed = await asyncio.gather(order(nth), change(acme, "*", name=f"Ada {nth}"))
-        assert (changed.status_code, await name()) in {(200, f"Ada {nth}"), (409, before)}
-
-
 async def test_wrong_change_is_refused_with_every_mistake(acme: httpx.AsyncClient) -> None:
     wrong: list[tuple[dict[str, Any], set[str]]] = [
         ({}, {"/customer"}),
