@@ -15,7 +15,10 @@ from typing import Any, Self
 from lastmile import worker
 from tests.support.fork_server import processes
 
-__all__ = ["ForkedWorker"]
+__all__ = ["LOG_LIMIT", "ForkedWorker"]
+
+LOG_LIMIT = 1 << 26
+"""Bytes of a worker's log that are kept until the test reads it. A worker with a longer log stops at its next line."""
 
 
 class ForkedWorker:
@@ -32,7 +35,7 @@ class ForkedWorker:
         self._process = processes.Process(target=_run, args=given, daemon=True)
         await asyncio.to_thread(self._process.start)  # the first one starts the fork server
         its_errors.close()
-        self.stderr = asyncio.StreamReader()
+        self.stderr = asyncio.StreamReader(LOG_LIMIT)
         await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(self.stderr), os.fdopen(os.dup(errors.fileno()), "rb", 0)
         )

@@ -13,7 +13,7 @@ from urllib.request import ProxyHandler, build_opener
 
 from lastmile.devstack.logins import make_login
 from lastmile.devstack.ports import HOST, is_free
-from tests.support.forked_worker import ForkedWorker
+from tests.support.forked_worker import LOG_LIMIT, ForkedWorker
 
 __all__ = ["Environment", "Worker", "environment_of", "get", "healthy", "port_of", "started", "until"]
 
@@ -73,6 +73,7 @@ async def started(
             env=environment,
             cwd=code,
             stderr=asyncio.subprocess.PIPE,
+            limit=LOG_LIMIT,
         )
     try:
         yield process
