@@ -26,6 +26,7 @@ from lastmile.client.errors import (
 )
 from lastmile.client.temporal.connection import TemporalUnreachableError
 from lastmile.db.failures import DATABASE_FAILURES, describe_failure, explain
+from lastmile.encryption.keys import DecryptionError
 from lastmile.errors import InvalidInputError, LastmileError, NonRetryableError, OutageError, UnavailableError
 from lastmile.subscribers.errors import (
     CustomerBusyError,
@@ -56,6 +57,7 @@ SLUGS: Mapping[type[Exception], str] = {
     InvalidInputError: "invalid",
     TemporalUnreachableError: "unavailable",
     UnavailableError: "unavailable",
+    DecryptionError: "unavailable",
     OutageError: "unavailable",
     NonRetryableError: "conflict",
 }

@@ -259,6 +259,10 @@ async def test_source_that_signs_needs_the_signature_of_each_body(
             assert answer.status_code == status, answer.text
         answer = await api.post("/hooks/signed?token=made-by-the-example-crm", content=body)
         assert answer.status_code == 401
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(context)), base_url="http://api") as api:
+        without_keys = await api.post("/hooks/signed", content=body, headers={"X-Signature": signature})
+        assert without_keys.status_code == 503
+        assert "Set LASTMILE_ENCRYPTION_KEYS" in without_keys.json()["detail"]
 
 
 @pytest.mark.parametrize(
