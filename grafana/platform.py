@@ -153,10 +153,10 @@ def _api() -> Panels:
         ),
         graph(
             "API refusals",
-            "Refused requests per minute: an invalid token, a missing permission, a rate limit. Without a tenant: the "
-            "caller is unknown, or works for all tenants.",
+            "Refused requests per minute: an invalid token, a missing permission, a rate limit. `*`: the caller works "
+            "for all tenants.",
             query(
-                f"sum by (tenant, reason) (rate(lastmile_api_refusals_total{{{SHARED}}}{RATE})) * 60",
+                f"sum by (tenant, reason) (rate(lastmile_api_refusals_total{RATE})) * 60",
                 "{{tenant}} {{reason}}",
             ),
             unit=units.RequestsPerMinute,

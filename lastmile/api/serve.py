@@ -36,6 +36,7 @@ from lastmile.startup_checks import ConfigurationError, check_database
 from lastmile.telemetry.http import serve as serve_pages
 from lastmile.telemetry.http import worker_pages
 from lastmile.telemetry.logs import set_up_logging
+from lastmile.telemetry.metrics import start_api_at_zero
 from lastmile.telemetry.readiness import Readiness
 
 __all__ = ["http_server", "listen", "run_many", "serve"]
@@ -74,6 +75,7 @@ async def serve(settings: Settings, listener: socket.socket, metrics_port: int) 
             ) from None
         stack.callback(metrics.shutdown)
         server = http_server(context)
+        start_api_at_zero()
         log.info("api.started", port=listener.getsockname()[1], metrics_port=metrics.server_port)
         await server.serve(sockets=[listener])
     log.info("api.stopped")

@@ -33,6 +33,7 @@ __all__ = [
     "STEPS",
     "STEP_SECONDS_TAKEN",
     "SnapshotMetric",
+    "start_api_at_zero",
     "start_at_zero",
 ]
 
@@ -52,8 +53,8 @@ for the reference, the problems and the health checks; `other`."""
 API_REFUSALS = Counter(
     "lastmile_api_refusals", "Requests to the API that were refused to their caller.", ["tenant", "reason"]
 )
-"""`reason`: `token` (401), `permission` (403) or `rate` (429). `tenant`: empty if the caller is unknown, or works for
-all tenants."""
+"""`reason`: `token` (401), `permission` (403) or `rate` (429). `tenant`: `unknown` for a caller without a valid token,
+`*` for a caller for all tenants."""
 ALLOCATION = Histogram(
     "ipv6_allocation_duration_seconds",
     "The duration of the allocation of an order's IPv6 prefixes, including retries and NetBox.",
@@ -105,6 +106,12 @@ alert. `NetBoxNotReadyError` also counts each check that finds something missing
 """
 
 OUTCOMES = ("completed", "degraded", "rolled_back", "partly_rolled_back", "abandoned", "cancelled", "refused")
+
+
+def start_api_at_zero() -> None:
+    """Export a failed request with the value 0, so that the rule about them finds a series."""
+    for status in (500, 503):
+        API_REQUESTS.labels("other", "other", status, "other")
 
 
 def start_at_zero(tenant: str) -> None:

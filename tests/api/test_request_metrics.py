@@ -67,11 +67,11 @@ async def test_refusals_are_counted_by_tenant_and_reason(api: httpx.AsyncClient,
         labels = {"tenant": tenant, "reason": reason}
         return REGISTRY.get_sample_value("lastmile_api_refusals_total", labels) or 0
 
-    before = refused("", "token"), refused("acme", "permission"), refused("acme", "rate")
+    before = refused("unknown", "token"), refused("acme", "permission"), refused("acme", "rate")
     await api.get("/v1/orders")
     await api.get("/v1/orders", headers={"Authorization": "Bearer none"})
     person = authorization(await make_api_key(database, {"audit:read"}, kind=PrincipalKind.PERSON))
     answers = [await api.get("/v1/orders", headers=person) for _ in range(101)]
     assert [answer.status_code for answer in answers] == [403] * 100 + [429]
-    after = refused("", "token"), refused("acme", "permission"), refused("acme", "rate")
+    after = refused("unknown", "token"), refused("acme", "permission"), refused("acme", "rate")
     assert [new - old for old, new in zip(before, after, strict=True)] == [2, 100, 1]

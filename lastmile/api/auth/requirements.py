@@ -15,7 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from lastmile.api.auth.hook_senders import HookSender
 from lastmile.api.auth.permissions import Permission
 from lastmile.api.auth.principal import Principal
-from lastmile.api.auth.tokens import InvalidTokenError
+from lastmile.api.auth.tokens import ALL_TENANTS, InvalidTokenError
 from lastmile.api.bodies import JsonRequest
 from lastmile.api.context import ApiContext
 from lastmile.api.parameters import refuse_unknown_parameters
@@ -61,17 +61,17 @@ class Requirement:
         context: ApiContext = request.app.state.context
         credentials = await _BEARER(request)
         if credentials is None:
-            API_REFUSALS.labels("", "token").inc()
+            API_REFUSALS.labels("unknown", "token").inc()
             _unauthorized("The request has no token. Send `Authorization: Bearer` with an API key or a token.")
         try:
             principal = await context.gate.authenticator.authenticate(credentials.credentials)
         except InvalidTokenError as refusal:
-            API_REFUSALS.labels("", "token").inc()
+            API_REFUSALS.labels("unknown", "token").inc()
             _unauthorized(str(refusal), "invalid_token")
         # Requests without the permission count too: otherwise a caller could send them without a limit.
         await self._count(request, context, principal)
         if self.permission is not None and self.permission not in principal.permissions:
-            API_REFUSALS.labels(principal.tenant or "", "permission").inc()
+            API_REFUSALS.labels(principal.tenant or ALL_TENANTS, "permission").inc()
             raise ProblemError(
                 "forbidden",
                 f"The request needs the permission {self.permission}, and your key or token does not grant it.",
@@ -86,7 +86,7 @@ class Requirement:
         try:
             allowance = await context.gate.limiter.take(rate, principal.tenant, principal.subject)
         except TooManyRequestsError as refusal:
-            API_REFUSALS.labels(principal.tenant or "", "rate").inc()
+            API_REFUSALS.labels(principal.tenant or ALL_TENANTS, "rate").inc()
             headers = {"Retry-After": str(refusal.retry_after)} | refusal.allowance.headers
             raise ProblemError("too-many-requests", str(refusal), headers=headers) from None
         request.state.headers = allowance.headers

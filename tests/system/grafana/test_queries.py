@@ -179,7 +179,7 @@ async def test_platform_panels_separate_series_by_label(isp: Isp) -> None:
     assert panels["Requests that failed"] == {}
     assert panels["API requests"]["read: 401"] == panels["API requests"]["write: 401"] == SOME
     assert panels["API latency p95"]["read"] == SECONDS
-    assert panels["API refusals"] == {" token": SOME}
+    assert panels["API refusals"] == {"unknown token": SOME}
 
 
 def approximately(panels: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
