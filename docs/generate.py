@@ -20,6 +20,7 @@ from sqlalchemy import Column, Table
 from sqlalchemy.dialects import postgresql
 
 from docs.openapi_changes import breaking_changes
+from docs.rest_api_page import rest_api_page
 from lastmile.api.app import create_app
 from lastmile.api.auth.permissions import Permission
 from lastmile.api.auth.requirements import protected
@@ -345,6 +346,7 @@ def openapi() -> str:
 PAGES = {
     "api-access.md": api_access,
     "openapi.json": openapi,
+    "rest-api.md": lambda: rest_api_page(create_app().openapi()),
     "order-types.md": order_types,
     "settings.md": settings,
     "metrics.md": metric_page,
