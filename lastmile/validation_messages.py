@@ -23,6 +23,9 @@ PATTERN_WORDS = {
     "id": "lower-case letters, digits and '-', at most 32 characters",
     "order_id": _REFERENCE,
     "subscriber_ref": _REFERENCE,
+    "subscriber": _REFERENCE,
+    "customer_ref": _REFERENCE,
+    "Idempotency-Key": _REFERENCE,
     "suspended_by": _REFERENCE,
     "ref": _REFERENCE,
     "olt": _REFERENCE,
@@ -71,6 +74,7 @@ _RULES = {
     "string_too_long": "text of at most {max_length} characters",
     "string_type": "text",
     "string_unicode": "text in UTF-8",
+    "union_tag_invalid": "one of {expected_tags}",
     "time_delta_parsing": "a number of seconds",
     "url_parsing": "a URL",
     "url_scheme": "a URL that begins with {expected_schemes}",
@@ -133,7 +137,7 @@ def suggest_name(name: str, valid: Iterable[str]) -> str:
 
 def _words(found: Any, model: type[BaseModel] | None, *, show_value: bool) -> str:
     kind, loc, limits = found["type"], found["loc"], found.get("ctx", {})
-    if kind == "missing":
+    if kind in ("missing", "union_tag_not_found"):
         return "is missing"
     if kind == "extra_forbidden":
         if model is None:
@@ -144,6 +148,8 @@ def _words(found: Any, model: type[BaseModel] | None, *, show_value: bool) -> st
         return "must not be empty"
     if kind == "value_error":
         return str(limits["error"])
+    if kind == "union_tag_invalid":  # the input is the whole object
+        return f"{_rule(kind, loc, limits)}, and is {_shown(limits['tag'])}"
     show_value = show_value and "password" not in loc
     return _rule(kind, loc, limits) + (f", and is {_shown(found['input'])}" if show_value else "")
 
@@ -152,8 +158,10 @@ def _rule(kind: str, loc: tuple[int | str, ...], limits: Mapping[str, Any]) -> s
     if kind == RULE:
         return str(limits["rule"])
     if kind == "string_pattern_mismatch":
-        field = str(loc[-1])
+        field = next((part for part in reversed(loc) if isinstance(part, str)), "")  # also of a value in a list
         return f"must be {PATTERN_WORDS[field]}" if field in PATTERN_WORDS else "is not valid"
+    if kind == "literal_error" and limits["expected"] in ("True", "False"):  # JSON writes them in lower case
+        return f"must be {limits['expected'].lower()}"
     return f"must be {_RULES[kind].format_map(_whole(limits))}" if kind in _RULES else "is not valid"
 
 

@@ -152,6 +152,8 @@ async def _invalid(request: Request, failure: Exception) -> Response:
         return problem_response(
             ProblemError("malformed", "The body cannot be read as JSON. Send JSON in UTF-8."), request.state.request_id
         )
+    # A field that may be left out is a union with None, which reports its mistake as well.
+    found = [one for one in found if one["type"] != "none_required"] or found
     violations = [_violation(one, failure.body) for one in found]
     unique = list({one.model_dump_json(): one for one in violations}.values())
     many = f"{len(unique)} values are invalid" if len(unique) > 1 else "A value is invalid"
@@ -162,6 +164,10 @@ async def _invalid(request: Request, failure: Exception) -> Response:
 def _violation(found: Mapping[str, Any], body: Any) -> Violation:
     place, *path = found["loc"]
     words = describe_mistake(found)
+    if place == "body" and not path and found["type"] == "missing":
+        return Violation(detail="The body is missing. Send a JSON object.", pointer="")
+    if place == "body" and found["type"].startswith("union_tag"):
+        path.append(found["ctx"]["discriminator"].strip("'"))
     if place == "body":
         return Violation(detail=words, pointer=_pointer(path, body))
     return Violation(detail=words, parameter=".".join(map(str, path)))
@@ -171,6 +177,8 @@ def _pointer(path: Sequence[Any], body: Any) -> str:
     """Return the JSON pointer of the path in the body, without the tags of unions, which are in no body."""
     pointer, value = "", body
     for number, part in enumerate(path):
+        if pointer and not isinstance(value, dict | list):  # what follows names the member of a union
+            break
         is_there = part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
         if is_there:
             value = value[part]

@@ -18,7 +18,13 @@ from lastmile.db import Database
 from lastmile.encryption.keys import DecryptionError
 from lastmile.errors import UnavailableError
 from lastmile.services.records.orders import OrderRecord, read_order_record
-from lastmile.subscribers.accepted_orders import AcceptedState, cancel_accepted_order, find_order, mark_scheduled
+from lastmile.subscribers.accepted_orders import (
+    ENDED_WITHOUT_RESULT,
+    AcceptedState,
+    cancel_accepted_order,
+    find_order,
+    mark_scheduled,
+)
 from lastmile.subscribers.errors import OrderFencedError
 from lastmile.subscribers.orders import CANCELLING_FENCE, OPENING_FENCE
 
@@ -45,6 +51,11 @@ async def cancel_order(
         raise NotRunningError(f"There is no order {order_id} of tenant {tenant}.")
     if known.status == AcceptedState.CANCELLED:
         return True
+    if known.result is not None or known.status in ENDED_WITHOUT_RESULT:
+        raise NotRunningError(
+            f"Order {order_id} has ended ({known.status.replace('_', ' ')}), and cannot be cancelled. "
+            "Send another order to change the line."
+        )
     words = f"Cancelled by {actor}: {reason}"
     try:
         async with database.tenant(

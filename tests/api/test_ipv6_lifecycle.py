@@ -187,7 +187,8 @@ async def test_wrong_changes_are_refused_with_their_reason(line: Line, lastmile:
     assert status.status_code == 404
     assert await line.refused("allocate", {"prefixSize": 65}) == (422, "invalid")
     assert await line.refused("allocate", {"netboxPoolId": 77}) == (422, "invalid")
-    assert await line.refused("activate", {"sendCoa": False}) == (422, "invalid")
+    untold = (await line.send("activate", {"sendCoa": False})).json()
+    assert (untold["type"], untold["errors"][0]["detail"]) == ("/problems/invalid", "must be true, and is false")
     assert await line.refused("allocate", {"prefixSize": 60}) == (409, "conflict")  # no pool has this length
 
 

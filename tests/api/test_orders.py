@@ -100,6 +100,9 @@ async def test_order_that_is_waited_for_is_answered_with_its_result(acme: httpx.
     again = await send(acme, orders.provision())
     assert (again.status_code, again.json()["result"]["status"]) == (200, "completed")
     read = (await acme.get("/v1/orders/O-1")).json()
+    assert again.json() == read
+    late = await problem(await acme.post("/v1/orders/O-1/cancel", json={"reason": "moved"}), 409, "not-running")
+    assert late["detail"].startswith("Order O-1 has ended (completed), and cannot be cancelled.")
     assert (read["status"], read["live"], read["requested_by"][:8]) == ("completed", None, "api-key/")
     assert {step["outcome"] for step in read["steps"]} <= {"done", "skipped"}
     reused = await send(acme, orders.provision(nth=1))
@@ -134,6 +137,23 @@ async def test_wrong_orders_are_refused_with_every_mistake(acme: httpx.AsyncClie
     assert orders.ref in unknown["detail"]
     await problem(await send(acme, Orders("S-1", "other").suspend()), 403, "wrong-tenant")
     await problem(await acme.get("/v1/orders/O-1"), 404, "not-found")
+    empty = await problem(await acme.post("/v1/orders", headers={"Content-Type": "application/json"}), 422, "invalid")
+    assert empty["errors"] == [{"detail": "The body is missing. Send a JSON object.", "pointer": ""}]
+    misspelt = body(orders.suspend()) | {"operation": "suspnd"}
+    (error,) = (await problem(await acme.post("/v1/orders", json=misspelt), 422, "invalid"))["errors"]
+    assert (error["pointer"], error["detail"][:26]) == ("/operation", "must be one of 'provision'")
+    assert error["detail"].endswith(", and is 'suspnd'")
+    del misspelt["operation"]
+    found = await problem(await acme.post("/v1/orders", json=misspelt), 422, "invalid")
+    assert found["errors"] == [{"detail": "is missing", "pointer": "/operation"}]
+    found = await problem(await acme.patch("/v1/orders/O-1", json={"urgency": "high"}), 422, "invalid")
+    assert found["errors"] == [{"detail": "must be 'urgent', 'normal' or 'bulk', and is 'high'", "pointer": "/urgency"}]
+    (error,) = (await problem(await acme.get("/v1/orders?status=done"), 422, "invalid"))["errors"]
+    assert (error["parameter"], "'waiting'" in error["detail"], "'completed'" in error["detail"]) == (
+        "status.0",
+        True,
+        True,
+    )
     secret = body(orders.provision(), password_ref="O-9")
     await problem(await acme.post("/v1/orders", json=secret), 422, "invalid")
 
@@ -208,6 +228,8 @@ async def test_scheduled_order_can_be_moved_and_cancelled(
     urgent = await acme.patch("/v1/orders/O-1", json={"urgency": "URGENT"})
     assert (urgent.status_code, urgent.json()["urgency"]) == (200, "urgent"), urgent.text
     assert datetime.fromisoformat(urgent.json()["not_before"]) == later
+    repeated = await send(acme, orders.provision(not_before=tomorrow))
+    assert (repeated.status_code, repeated.json()) == (200, urgent.json())
     assert len((await acme.get("/v1/orders?urgency=urgent&urgency=bulk")).json()["results"]) == 1
     assert (await acme.get("/v1/orders?urgency=normal")).json()["results"] == []
     assert (await problem(await acme.patch("/v1/orders/O-1", json={}), 422, "invalid"))["errors"][0]["pointer"] == ""

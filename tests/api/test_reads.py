@@ -100,6 +100,7 @@ async def test_cursor_is_refused_with_another_filter_list_or_signature(
         ("/v1/subscribers?limit=1001", "limit", "at most 1000"),
         ("/v1/subscribers?limit=1" + "0" * 400, "limit", "at most 1000"),
         ("/v1/subscribers?status=gone", "status.0", "'in_service'"),
+        ("/v1/delegations?subscriber=S%201", "subscriber.0", "must be letters, digits"),
         ("/v1/subscribers?q=%00", "q", "control characters"),
         ("/v1/subscribers?created_at__gte=yesterday", "created_at__gte", "ISO 8601"),
         ("/v1/subscribers/-/history", "subscriber_ref", "letters, digits"),

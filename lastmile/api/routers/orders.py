@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from lastmile.api.auth.permissions import Permission
 from lastmile.api.auth.principal import Principal
@@ -28,6 +28,7 @@ from lastmile.client.parked_runs import parked_orders
 from lastmile.contract import Decision
 from lastmile.contract.lines import Reference
 from lastmile.contract.orders import Operation, Reason, Urgency
+from lastmile.fields.rules import rule_error
 from lastmile.fields.scalars import Moment
 from lastmile.services.records.orders import OrderFilter, OrderRecord, OrderSort, find_order_record, list_order_records
 from lastmile.subscribers.accepted_orders import AcceptedState
@@ -41,7 +42,18 @@ Reader = Annotated[Principal, requires(Permission.ORDERS_READ)]
 Writer = Annotated[Principal, requires(Permission.ORDERS_WRITE)]
 Operator = Annotated[Principal, requires(Permission.OPS_STEER)]
 OrderId = Annotated[Reference, Path(description="The id of the order.")]
-Status = AcceptedState | OrderStatus
+STATUSES = ", ".join(f"'{status}'" for status in (*AcceptedState, *OrderStatus))
+
+
+def _one_of_all(written: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    """Name all statuses at once: each member of the union would name its own as the only ones."""
+    try:
+        return read(written)
+    except ValidationError:
+        raise rule_error(f"must be one of {STATUSES}") from None
+
+
+Status = Annotated[AcceptedState | OrderStatus, WrapValidator(_one_of_all)]
 
 OPEN = {OrderStatus.RUNNING, OrderStatus.ROLLING_BACK}
 PROGRESS_SECONDS = 3
@@ -63,8 +75,8 @@ async def send_order(
     response: Response,
     preferred: Preferred,
     idempotency_key: Annotated[
-        str | None,
-        Header(min_length=1, max_length=64, description="The order id where the body has none."),
+        Reference | None,
+        Header(alias="Idempotency-Key", description="The order id where the body has none."),
     ] = None,
     tenant: TenantQuery = None,
 ) -> Order | DryRun:
@@ -88,6 +100,8 @@ async def send_order(
         return await plan(context, order)
     acceptance = await context.acceptance.accept(order, body.when_busy)
     answer = Order.accepted(acceptance)
+    if not acceptance.new and (record := await find_order_record(context.database, owner, order_id)):
+        answer = Order.recorded(record)  # as it is now: it can have been moved, and it can have been sent by another
     if preferred.wait and acceptance.result is None:
         response.headers["Preference-Applied"] = f"wait={preferred.wait}"
         if record := await wait_for_end(context, owner, order_id, preferred.wait):
@@ -202,7 +216,9 @@ async def change(
         past = Violation(detail="must be in the future", pointer="/not_before")
         raise ProblemError("invalid", "The order cannot start in the past.", errors=[past])
     if record.status != AcceptedState.SCHEDULED:
-        raise ProblemError("not-scheduled", f"Order {order_id} is {record.status.replace('_', ' ')}.")
+        now = record.status.replace("_", " ")
+        words = f"Order {order_id} is {now}, and not scheduled. Only a scheduled order can be changed."
+        raise ProblemError("not-scheduled", words)
     await change_scheduled_order(
         context.database,
         context.temporal.orders,
