@@ -28,7 +28,10 @@ class Forgotten(BaseModel):
     runs: int = Field(description="The ended runs whose histories Temporal deletes, because they contain the data.")
 
 
-@router.delete("/{customer_ref}/personal-data")
+@router.delete(
+    "/{customer_ref}/personal-data",
+    responses={409: {"description": "The customer has lines in service, or orders that have not ended."}},
+)
 async def delete_personal_data(
     context: Context,
     caller: Caller,

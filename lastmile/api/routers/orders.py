@@ -66,6 +66,11 @@ PROGRESS_SECONDS = 3
     responses={
         200: {"description": "The same order again, an order that ended in time, or the plan of a dry run."},
         202: {"description": "The order is accepted, and is not lost: the work goes on."},
+        404: {"description": "The subscriber or the tenant is unknown."},
+        409: {
+            "description": "Another order of the subscriber is running (`running` names it), the id belongs to another "
+            "order, or the order does not fit the state of the line."
+        },
     },
 )
 async def send_order(
@@ -177,7 +182,14 @@ async def follow_order(
         yield event
 
 
-@router.post("/{order_id}/cancel", status_code=202, responses={200: {"description": "The order had not begun."}})
+@router.post(
+    "/{order_id}/cancel",
+    status_code=202,
+    responses={
+        200: {"description": "The order had not begun."},
+        409: {"description": "The order has ended, or is past its point of no return."},
+    },
+)
 async def cancel(
     context: Context,
     caller: Writer,
@@ -200,7 +212,13 @@ async def cancel(
     return Order.recorded(await _find(context, record.tenant, order_id))
 
 
-@router.patch("/{order_id}")
+@router.patch(
+    "/{order_id}",
+    responses={
+        409: {"description": "The order is not scheduled."},
+        412: {"description": "The order has changed since the ETag of `If-Match`."},
+    },
+)
 async def change(
     context: Context,
     caller: Writer,
@@ -250,7 +268,7 @@ class Decided(BaseModel):
     done: str
 
 
-@router.post("/{order_id}/decision")
+@router.post("/{order_id}/decision", responses={409: {"description": "The order is not parked."}})
 async def decide_order(
     context: Context, caller: Operator, order_id: OrderId, body: OrderDecision, tenant: TenantQuery = None
 ) -> Decided:

@@ -134,7 +134,14 @@ class SubscriberChange(BaseModel):
     customer: CustomerChange
 
 
-@router.patch("/v1/subscribers/{subscriber_ref}")
+@router.patch(
+    "/v1/subscribers/{subscriber_ref}",
+    responses={
+        409: {"description": "An order that changes the customer is open."},
+        412: {"description": "The subscriber has changed since the ETag of `If-Match`."},
+        428: {"description": "The request has no `If-Match`."},
+    },
+)
 async def change_subscriber(
     context: Context,
     caller: Editor,
