@@ -54,7 +54,10 @@ class _IfMatch:
         """Raise the problem `changed-meanwhile` where the caller has seen another state of the record."""
         if self.tags is None or self.tags & {entity_tag(record), _ANY}:
             return
-        raise ProblemError("changed-meanwhile", "The ETag of If-Match is not that of the record: it has changed.")
+        words = (
+            "The record has changed since the ETag of If-Match. Read it again, and send the change with its new ETag."
+        )
+        raise ProblemError("changed-meanwhile", words)
 
 
 async def _if_none_match(
