@@ -1,11 +1,13 @@
 """The API on a socket, and requests as bytes."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import uvicorn
+
+from lastmile.api.serve import listen
+from lastmile.settings import Settings
 
 __all__ = ["ask", "serving"]
 
@@ -13,7 +15,7 @@ __all__ = ["ask", "serving"]
 @asynccontextmanager
 async def serving(server: uvicorn.Server) -> AsyncIterator[int]:
     """Run the server, and return its port."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen(Settings(api_port=0))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield listener.getsockname()[1]
