@@ -7,14 +7,14 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, cast, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, cast, func, or_, select
 from sqlalchemy.dialects.postgresql import INET
 
 from ipam.lifecycle import State
 from ipam.tables import delegation_events, delegations, pools
 from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
-from lastmile.services.records.pages import Page, PageRequest, page_of, reading
+from lastmile.services.records.pages import Page, PageRequest, beyond, page_of, reading
 
 __all__ = [
     "DelegationEvent",
@@ -103,7 +103,7 @@ async def list_delegations(
     key = (delegations.c.tenant_id, delegations.c.allocation_key)
     query = _RECORDS.where(*_conditions(wanted)).order_by(*key).limit(request.limit + 1)
     if request.after:
-        query = query.where(tuple_(*key) > tuple_(*request.after))
+        query = query.where(beyond(key, request.after, tenant))
     if wanted.contains:
         query = query.where(delegations.c.id.in_(await _find_containing(database, wanted.contains)))
     async with reading(database, tenant) as connection:

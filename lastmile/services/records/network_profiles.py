@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import func, select
 
 from lastmile.contract.lines import Line
 from lastmile.db import Database
-from lastmile.services.records.pages import Page, PageRequest, page_of, reading
+from lastmile.services.records.pages import Page, PageRequest, beyond, page_of, reading
 from lastmile.services.records.subscribers import LineRecord
 from lastmile.subscribers.tables import network_profiles, subscribers
 
@@ -68,7 +68,7 @@ async def list_network_profiles(
         if values := getattr(wanted, name):
             query = query.where(network_profiles.c[name].in_(values))
     if request.after:
-        query = query.where(tuple_(*key) > tuple_(*request.after))
+        query = query.where(beyond(key, request.after, tenant))
     async with reading(database, tenant) as connection:
         rows = (await connection.execute(query)).all()
     return page_of(rows, request, _record, lambda row: (row.tenant, row.subscriber_ref))

@@ -86,6 +86,14 @@ _FIND_ALL = text(f"{_OPENED} WHERE {_ASKED} UNION ALL {_ACCEPTED} WHERE {_ASKED}
 def _page_in(status: str, at: str, beyond: str, direction: str, more: str = "true") -> str:
     """Return the conditions, the order and the limit of the page in one table: its index has the order."""
     first = "infinity" if direction == "DESC" else "-infinity"
+    begin = f"coalesce(CAST(:at AS timestamptz), '{first}')"
+    earliest = "coalesce(CAST(:created_from AS timestamptz), '-infinity')"
+    latest = "coalesce(CAST(:created_until AS timestamptz), 'infinity')"
+    # One condition for where the page begins: of two, PostgreSQL may start at the wider one, and read all pages before.
+    if direction == "DESC":
+        latest = f"least({latest}, {begin})"
+    else:
+        earliest = f"greatest({earliest}, {begin})"
     return f"""
         WHERE tenant_id = t.id AND {more}
           AND (CAST(:statuses AS text[]) = '{{}}' OR {status} = ANY(CAST(:statuses AS text[])))
@@ -93,9 +101,8 @@ def _page_in(status: str, at: str, beyond: str, direction: str, more: str = "tru
           AND (CAST(:subscribers AS text[]) = '{{}}' OR subscriber_ref = ANY(CAST(:subscribers AS text[])))
           AND (CAST(:requesters AS text[]) = '{{}}' OR requested_by = ANY(CAST(:requesters AS text[])))
           AND (CAST(:urgencies AS text[]) = '{{}}' OR urgency = ANY(CAST(:urgencies AS text[])))
-          AND {at} >= coalesce(CAST(:created_from AS timestamptz), '-infinity')
-          AND {at} <= coalesce(CAST(:created_until AS timestamptz), 'infinity')
-          AND ({at}, tenant_id, order_id) {beyond} (coalesce(CAST(:at AS timestamptz), '{first}'), :tenant, :order_id)
+          AND {at} >= {earliest} AND {at} <= {latest}
+          AND ({at}, tenant_id, order_id) {beyond} ({begin}, :tenant, :order_id)
         ORDER BY {at} {direction}, tenant_id {direction}, order_id {direction} LIMIT :limit
     """
 

@@ -5,11 +5,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from sqlalchemy import Column, ColumnElement, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lastmile.db import Database
 
-__all__ = ["Page", "PageRequest", "SortKey", "page_of", "reading"]
+__all__ = ["Page", "PageRequest", "SortKey", "beyond", "page_of", "reading"]
 
 T = TypeVar("T")
 
@@ -43,6 +44,16 @@ def page_of(
     """Return the page of the rows. There is one row more than the limit where a record comes after the page."""
     shown = rows[: request.limit]
     return Page([record(row) for row in shown], key(shown[-1]) if len(rows) > len(shown) else None)
+
+
+def beyond(key: Sequence[Column[Any]], after: SortKey, tenant: str | None) -> ColumnElement[bool]:
+    """Return the condition on the records after the sort key `after`. The first of the two columns is the tenant.
+
+    For one tenant, row-level security compares the first column with it. PostgreSQL then starts at the second column
+    only where that is compared by itself: otherwise it would read all pages before.
+    """
+    owner, column = key
+    return tuple_(owner, column) > tuple_(*after) if tenant is None else column > after[1]
 
 
 def reading(database: Database, tenant: str | None) -> AbstractAsyncContextManager[AsyncConnection]:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, exists, func, or_, select, text, true, tuple_
+from sqlalchemy import ColumnElement, case, exists, func, or_, select, text, true
 
 from ipam.tables import delegations, pools
 from lastmile.db import Database
-from lastmile.services.records.pages import Page, PageRequest, page_of, reading
+from lastmile.services.records.pages import Page, PageRequest, beyond, page_of, reading
 from lastmile.services.records.subscribers import (
     LineRecord,
     SubscriberStatus,
@@ -109,7 +109,7 @@ async def list_subscribers(
     """
     query = _LIST.where(*_conditions(wanted, personal=personal)).limit(request.limit + 1)
     if request.after:
-        query = query.where(tuple_(subscribers.c.tenant_id, subscribers.c.ref) > tuple_(*request.after))
+        query = query.where(beyond((subscribers.c.tenant_id, subscribers.c.ref), request.after, tenant))
     async with reading(database, tenant) as connection:
         rows = (await connection.execute(query)).all()
     return page_of(
