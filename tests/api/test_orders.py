@@ -291,6 +291,17 @@ async def test_parked_order_shows_its_failure_and_takes_a_decision(
     await problem(after, 409, "not-running")
 
 
+async def test_decision_for_many_orders_of_a_platform_key_needs_a_tenant(
+    api: httpx.AsyncClient, database: Database
+) -> None:
+    headers = authorization(await make_api_key(database, tenant=None))
+    decision = {"decision": "retry", "why": "ticket 1"}
+    unnamed = await api.post("/v1/attention/decisions", json=decision, headers=headers)
+    assert (await problem(unnamed, 422, "invalid"))["errors"][0]["parameter"] == "tenant"
+    named = await api.post("/v1/attention/decisions?tenant=other", json=decision, headers=headers)
+    assert (named.status_code, named.json()) == (200, {"results": []})
+
+
 @pytest.mark.usefixtures("worker")
 async def test_cancel_of_a_running_order_rolls_back_and_past_the_pivot_is_refused(
     acme: httpx.AsyncClient, orders: Orders, faults: Faults

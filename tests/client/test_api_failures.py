@@ -151,3 +151,9 @@ async def test_request_beyond_the_rate_is_sent_again_when_the_api_says() -> None
     async with answering_in_turn(*answers) as (url, requests), LastmileApi(url, SECRET) as lastmile:
         assert await lastmile.parked_runs() == []
         assert len(requests) == 3
+
+
+def test_client_of_a_wrong_setting_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LASTMILE_API_URL", "http://:")
+    with pytest.raises(InvalidInputError, match=r"cannot be used:\n  LASTMILE_API_URL"):
+        LastmileApi.connect()

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lastmile.api.auth.permissions import Permission
 from lastmile.api.auth.principal import Principal
 from lastmile.api.auth.requirements import GuardedRoute, requires
-from lastmile.api.auth.tenants import TenantQuery, one_tenant_or_all
+from lastmile.api.auth.tenants import TenantQuery, one_tenant, one_tenant_or_all
 from lastmile.api.context import Context
 from lastmile.api.problems import ProblemError, Violation
 from lastmile.client.decisions import decide_all
@@ -93,11 +93,11 @@ async def get_attention(
 async def decide_many(
     context: Context, caller: Operator, body: ManyDecisions, tenant: TenantQuery = None
 ) -> DecidedOrders:
-    """Decide about all parked orders, or all that are parked at one step. `skip` and `abandon` need the step."""
+    """Decide about all parked orders of a tenant, or those at one step. `skip` and `abandon` need the step."""
     if body.decision != "retry" and body.step is None:
         missing = Violation(detail=f"is missing: {body.decision} needs it", pointer="/step")
         raise ProblemError("invalid", "Name the step that the decision is for.", errors=[missing])
-    runs = await context.temporal.parked_runs(one_tenant_or_all(caller, tenant), body.step)
+    runs = await context.temporal.parked_runs(one_tenant(caller, tenant), body.step)
     decision = Decision(by=caller.subject[:100], why=body.why, step=body.step)
     return DecidedOrders(
         results=[

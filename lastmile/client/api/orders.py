@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
+from pydantic import ValidationError
+
 from lastmile.client.api.failures import AccessRefusedError
 from lastmile.client.api.order_run import ApiOrderRun, order_path
 from lastmile.client.api.records import ApiCaller, ApiOrder, ApiParked
@@ -24,6 +26,7 @@ from lastmile.errors import InvalidInputError, NonRetryableError, UnavailableErr
 from lastmile.settings import Settings
 from lastmile.subscribers.accepted_orders import AcceptedState
 from lastmile.subscribers.orders import OrderStatus
+from lastmile.validation_messages import setting_mistakes
 
 __all__ = ["LastmileApi"]
 
@@ -44,7 +47,11 @@ class LastmileApi:
     @classmethod
     def connect(cls) -> Self:
         """Return the client for `LASTMILE_API_URL` and `LASTMILE_API_TOKEN`. Raises `InvalidInputError`."""
-        return cls.of(Settings.load())
+        try:
+            return cls.of(Settings.load())
+        except ValidationError as failure:
+            problems = setting_mistakes(failure, Settings)
+            raise InvalidInputError("The environment has settings that cannot be used:", problems) from None
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
