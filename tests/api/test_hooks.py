@@ -212,8 +212,16 @@ async def test_event_that_cannot_be_mapped_is_kept_until_an_edit_repairs_it(
     assert again["reason"] == "The subscriber has a line already."
 
 
-async def test_order_that_is_refused_keeps_its_event(uisp: Sender, database: Database, service: UispService) -> None:
-    await uisp.sent(service.event("service.add", status=0, activeFrom="2099-01-01T00:00:00+0000"))
+async def test_order_that_is_refused_keeps_its_event(
+    uisp: Sender, context: ApiContext, database: Database, owner: asyncpg.Connection, service: UispService
+) -> None:
+    later = await uisp.sent(service.event("service.add", status=0, activeFrom="2099-01-01T00:00:00+0000"))
+
+    async def scheduled() -> bool:
+        return bool(await owner.fetchval("SELECT count(*) FROM accepted_orders WHERE state = 'scheduled'"))
+
+    await until(scheduled)
+    await context.temporal.orders.scheduled.cancel("acme", later["orders"][0].rpartition("/")[2])
     kept = await uisp.sent(service.event("service.edit"))
     assert (kept["state"], service.ref in kept["reason"]) == ("failed", True), kept
     assert [event.event for event in await list_events(database)] == ["service.edit"]
