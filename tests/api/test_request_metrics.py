@@ -71,7 +71,10 @@ async def test_refusals_are_counted_by_tenant_and_reason(api: httpx.AsyncClient,
     await api.get("/v1/orders")
     await api.get("/v1/orders", headers={"Authorization": "Bearer none"})
     person = authorization(await make_api_key(database, {"audit:read"}, kind=PrincipalKind.PERSON))
-    answers = [await api.get("/v1/orders", headers=person) for _ in range(101)]
-    assert [answer.status_code for answer in answers] == [403] * 100 + [429]
+    answers = [await api.get("/v1/orders", headers=person)]
+    while answers[-1].status_code == 403:  # the rate lets a further one through every 0.6 s
+        answers.append(await api.get("/v1/orders", headers=person))
+    assert answers[-1].status_code == 429
+    assert len(answers) > 100
     after = refused("unknown", "token"), refused("acme", "permission"), refused("acme", "rate")
-    assert [new - old for old, new in zip(before, after, strict=True)] == [2, 100, 1]
+    assert [new - old for old, new in zip(before, after, strict=True)] == [2, len(answers) - 1, 1]
