@@ -1,6 +1,5 @@
 """The API on the test's database, with a Temporal client; no worker runs."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -10,16 +9,12 @@ from fastapi import FastAPI
 from temporalio.client import Client
 
 from lastmile.api.app import create_app
-from lastmile.api.auth.gate import open_gate
 from lastmile.api.context import ApiContext
 from lastmile.api.serve import http_server
-from lastmile.client.operator_client import OperatorClient
-from lastmile.client.order_acceptance import OrderAcceptance
-from lastmile.client.order_watch import OrderWatch
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
-from lastmile.telemetry.readiness import Readiness
+from tests.support.api_server import api_context
 from tests.support.audited_env import AuditedEnv
 from tests.support.http_requests import serving
 
@@ -27,15 +22,8 @@ from tests.support.http_requests import serving
 @pytest.fixture
 async def context(database: Database, temporal_client: Client) -> AsyncIterator[ApiContext]:
     """Return the context of an API with tenants and pools in its database."""
-    settings = Settings()
-    temporal = OperatorClient(temporal_client, "nobody-works-here")
-    readiness = Readiness(asyncio.get_running_loop(), {})
-    async with (
-        open_gate(settings, database) as gate,
-        OrderAcceptance(database, temporal.orders) as acceptance,
-        OrderWatch(database, temporal.orders) as watch,
-    ):
-        yield ApiContext(settings, database, temporal, readiness, gate, acceptance, watch)
+    async with api_context(Settings(task_queue="no-worker"), database, temporal_client) as context:
+        yield context
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from lastmile.db import Database
 from lastmile.devstack.nas import ScriptedNas
 from lastmile.services.api_keys import NewApiKey, PrincipalKind, create_api_key
 from lastmile.settings import Settings
+from tests.support.api_server import api_context
 from tests.support.faults import Faults, Gate, alone
 from tests.support.orders import Orders, log_in
 from tests.workflows.conftest import authorization, client, faults, lastmile, nas, orders, settings, worker
@@ -37,13 +38,10 @@ ROUNDS = 500 if "LASTMILE_EVERY_CASE" in os.environ else 4
 
 
 @pytest.fixture
-async def context(
-    context: ApiContext, database: Database, client: Client, settings: Settings
-) -> AsyncIterator[ApiContext]:
+async def context(database: Database, client: Client, settings: Settings) -> AsyncIterator[ApiContext]:
     """Return the context of an API whose orders the test's worker runs."""
-    temporal = OperatorClient(client, settings.task_queue)
-    async with OrderAcceptance(database, temporal.orders) as acceptance:
-        yield replace(context, settings=settings, temporal=temporal, acceptance=acceptance)
+    async with api_context(settings, database, client) as context:
+        yield context
 
 
 class Line:

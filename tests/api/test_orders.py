@@ -18,13 +18,13 @@ from lastmile.api.context import ApiContext
 from lastmile.api.order_models import OrderRequest, to_order
 from lastmile.client.operator_client import OperatorClient
 from lastmile.client.order_acceptance import OrderAcceptance
-from lastmile.client.order_watch import OrderWatch
 from lastmile.contract import AnyOrder, Operation
 from lastmile.db import Database
 from lastmile.settings import Settings
 from tests.support.api_keys import authorization, make_api_key
+from tests.support.api_server import api_context
 from tests.support.faults import Faults, Gate, refused
-from tests.support.orders import Orders
+from tests.support.orders import Orders, api_body
 from tests.support.processes import until
 from tests.support.workers import RunningWorker
 
@@ -40,18 +40,11 @@ def faults() -> Faults:
 
 
 @pytest.fixture
-async def context(
-    context: ApiContext, database: Database, temporal_client: Client, faults: Faults
-) -> AsyncIterator[ApiContext]:
+async def context(database: Database, temporal_client: Client, faults: Faults) -> AsyncIterator[ApiContext]:
     """Return the context of an API whose orders go to a task queue of the test's own."""
     client = Client(temporal_client.service_client, data_converter=pydantic_data_converter, interceptors=[faults])
-    settings = Settings(task_queue=f"test-{uuid.uuid4().hex}")
-    temporal = OperatorClient(client, settings.task_queue)
-    async with (
-        OrderAcceptance(database, temporal.orders) as acceptance,
-        OrderWatch(database, temporal.orders) as watch,
-    ):
-        yield replace(context, settings=settings, temporal=temporal, acceptance=acceptance, watch=watch)
+    async with api_context(Settings(task_queue=f"test-{uuid.uuid4().hex}"), database, client) as context:
+        yield context
 
 
 @pytest.fixture
@@ -68,13 +61,8 @@ async def acme(api: httpx.AsyncClient, database: Database) -> httpx.AsyncClient:
     return api
 
 
-def body(order: AnyOrder, **more: Any) -> dict[str, Any]:
-    """Return the order as a caller writes it."""
-    return order.model_dump(mode="json", exclude_defaults=True) | {"operation": order.operation.value} | more
-
-
 async def send(api: httpx.AsyncClient, order: AnyOrder, *, prefer: str = "", **more: Any) -> httpx.Response:
-    return await api.post("/v1/orders", json=body(order, **more), headers={"Prefer": prefer} if prefer else {})
+    return await api.post("/v1/orders", json=api_body(order, **more), headers={"Prefer": prefer} if prefer else {})
 
 
 async def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:
@@ -86,7 +74,7 @@ async def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, A
 @pytest.mark.parametrize("operation", Operation)
 def test_body_of_each_order_type_makes_the_same_order(orders: Orders, operation: Operation) -> None:
     order = orders.of(operation, "O-1")
-    request = TypeAdapter(OrderRequest).validate_python(body(order))
+    request = TypeAdapter(OrderRequest).validate_python(api_body(order))
     made = to_order(request, tenant="acme", order_id="O-1", requested_by="api-key/1")
     assert (type(made), made.digest, made.requested_by) == (type(order), order.digest, "api-key/1")
 
@@ -125,10 +113,10 @@ async def test_order_without_a_worker_is_accepted_and_can_be_cancelled(acme: htt
 
 
 async def test_wrong_orders_are_refused_with_every_mistake(acme: httpx.AsyncClient, orders: Orders) -> None:
-    wrong = body(orders.suspend("O-1"), mode="off", reason="", colour="red")
+    wrong = api_body(orders.suspend("O-1"), mode="off", reason="", colour="red")
     found = await problem(await acme.post("/v1/orders", json=wrong), 422, "invalid")
     assert {error["pointer"] for error in found["errors"]} == {"/mode", "/reason", "/colour"}
-    nameless = body(orders.suspend("O-1"))
+    nameless = api_body(orders.suspend("O-1"))
     del nameless["order_id"]
     found = await problem(await acme.post("/v1/orders", json=nameless), 422, "invalid")
     assert found["errors"][0]["pointer"] == "/order_id"
@@ -139,7 +127,7 @@ async def test_wrong_orders_are_refused_with_every_mistake(acme: httpx.AsyncClie
     await problem(await acme.get("/v1/orders/O-1"), 404, "not-found")
     empty = await problem(await acme.post("/v1/orders", headers={"Content-Type": "application/json"}), 422, "invalid")
     assert empty["errors"] == [{"detail": "The body is missing. Send a JSON object.", "pointer": ""}]
-    misspelt = body(orders.suspend()) | {"operation": "suspnd"}
+    misspelt = api_body(orders.suspend()) | {"operation": "suspnd"}
     (error,) = (await problem(await acme.post("/v1/orders", json=misspelt), 422, "invalid"))["errors"]
     assert (error["pointer"], error["detail"][:26]) == ("/operation", "must be one of 'provision'")
     assert error["detail"].endswith(", and is 'suspnd'")
@@ -154,7 +142,7 @@ async def test_wrong_orders_are_refused_with_every_mistake(acme: httpx.AsyncClie
         True,
         True,
     )
-    secret = body(orders.provision(), password_ref="O-9")
+    secret = api_body(orders.provision(), password_ref="O-9")
     await problem(await acme.post("/v1/orders", json=secret), 422, "invalid")
 
 

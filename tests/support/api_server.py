@@ -1,16 +1,15 @@
 """The REST API in this process, on a socket, as programs outside reach it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
-import uvicorn
 from temporalio.client import Client
 
-from lastmile.api.app import create_app
 from lastmile.api.auth.gate import open_gate
 from lastmile.api.context import ApiContext
-from lastmile.api.serve import listen
+from lastmile.api.serve import http_server
 from lastmile.client.operator_client import OperatorClient
 from lastmile.client.order_acceptance import OrderAcceptance
 from lastmile.client.order_watch import OrderWatch
@@ -18,6 +17,7 @@ from lastmile.db import Database
 from lastmile.devstack.ports import HOST
 from lastmile.settings import Settings
 from lastmile.telemetry.readiness import Readiness
+from tests.support import http_requests
 
 __all__ = ["api_context", "serving"]
 
@@ -38,20 +38,6 @@ async def api_context(settings: Settings, database: Database, client: Client) ->
 @asynccontextmanager
 async def serving(context: ApiContext, port: int = 0) -> AsyncIterator[str]:
     """Serve the API, at a free port by default, and yield its URL. At the end, open streams break off."""
-    with listen(Settings(api_host=HOST, api_port=port)) as listener:
-        config = uvicorn.Config(create_app(context), log_config=None, lifespan="off", timeout_graceful_shutdown=0)
-        server = _Server(config)
-        running = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            yield f"http://{HOST}:{listener.getsockname()[1]}"  # the socket accepts connections already
-        finally:
-            server.should_exit = True
-            await running
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves the signals of the test's process alone."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    settings = context.settings.model_copy(update={"shutdown_grace_seconds": 0})
+    async with http_requests.serving(http_server(replace(context, settings=settings)), port) as bound:
+        yield f"http://{HOST}:{bound}"

@@ -13,15 +13,17 @@ __all__ = ["ask", "serving"]
 
 
 @asynccontextmanager
-async def serving(server: uvicorn.Server) -> AsyncIterator[int]:
-    """Run the server, and return its port."""
-    listener = listen(Settings(api_port=0))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await task
+async def serving(server: uvicorn.Server, port: int = 0) -> AsyncIterator[int]:
+    """Run the server at the port, a free one by default, and yield the port."""
+    with listen(Settings(api_port=port)) as listener:
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield listener.getsockname()[1]  # the socket accepts connections already
+        finally:
+            server.should_exit = True
+            await task
+            # The server does not wait for requests that it has cut off. Each returns its database connection first.
+            await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
 
 
 async def ask(port: int, request: bytes) -> tuple[int, dict[str, str], bytes]:

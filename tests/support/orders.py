@@ -35,6 +35,7 @@ __all__ = [
     "NEW_PLAN",
     "PLAN",
     "Orders",
+    "api_body",
     "cancel_requested",
     "dispatched",
     "log_in",
@@ -70,6 +71,11 @@ _IN_TABLES = {
     "free slots after quarantine": "SELECT to_jsonb(t) FROM slots t"
     " WHERE delegation_id IS NULL AND last_holder IS NOT NULL AND free_at <= now()",
 }
+
+
+def api_body(order: AnyOrder, **more: Any) -> dict[str, Any]:
+    """Return the order as a caller of the REST API writes it."""
+    return order.model_dump(mode="json", exclude_defaults=True) | {"operation": order.operation.value} | more
 
 
 class Orders:

@@ -14,13 +14,12 @@ import httpx
 import pytest
 
 from lastmile.audit.audit import check
-from lastmile.contract import AnyOrder
 from lastmile.db import Database
 from lastmile.devstack.ports import HOST
 from lastmile.devstack.temporal import DevTemporal
 from tests.support.api_keys import authorization, make_api_key
 from tests.support.forked_api import ForkedApi
-from tests.support.orders import Orders
+from tests.support.orders import Orders, api_body
 from tests.support.processes import Environment, environment_of, healthy, port_of, started, until
 
 KILLS = 100 if "LASTMILE_EVERY_CASE" in os.environ else 3
@@ -42,7 +41,7 @@ class Caller:
         order = self._orders.provision(f"O-{number}", nth=number)
         while True:
             try:
-                answer = await self._http.post("/v1/orders", json=body(order))
+                answer = await self._http.post("/v1/orders", json=api_body(order))
                 if answer.status_code != 503:  # the database was too slow
                     break
             except httpx.TransportError:
@@ -54,11 +53,6 @@ class Caller:
 
     async def close(self) -> None:
         await self._http.aclose()
-
-
-def body(order: AnyOrder) -> dict[str, object]:
-    """Return the order as a caller writes it."""
-    return order.model_dump(mode="json", exclude_defaults=True) | {"operation": order.operation.value}
 
 
 async def environment_with_api(directory: Path, owner_url: str, temporal_address: str, orders: Orders) -> Environment:
