@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from lastmile.background import BackgroundTask
+from lastmile.background import Sweeper
 from lastmile.client.accepted_order_starts import (
     SCHEDULE_LOOK,
     StartOutcome,
@@ -51,8 +51,11 @@ AWAY = (TemporalUnreachableError, TimeoutError, OSError, SQLAlchemyError)
 log = structlog.get_logger("lastmile.orders")
 
 
-class AcceptedOrderSweeper(BackgroundTask):
+class AcceptedOrderSweeper(Sweeper):
     """Starts accepted orders in the background within `async with`. Every worker runs one; their claims exclude."""
+
+    pause, away = INTERVAL, AWAY
+    unavailable, failed = "order.sweep_unavailable", "order.sweep_failed"
 
     def __init__(
         self, database: Database, lastmile: Lastmile, keys: KeyRing | None = None, *, age: timedelta = AGE
@@ -62,19 +65,11 @@ class AcceptedOrderSweeper(BackgroundTask):
         self._keys = keys
         self._age = age
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                while await self.start_waiting() == BATCH:
-                    pass
-                await self.look_at_schedules()
-            except AWAY as failure:
-                log.warning("order.sweep_unavailable", reason=type(failure).__name__)
-            except Exception:  # a failure must neither end the background task nor stay out of the log
-                log.exception("order.sweep_failed")
-            if self._ends:
-                return
-            await asyncio.sleep(INTERVAL.total_seconds())
+    async def sweep(self) -> None:
+        """Start the orders that wait, and look at the Schedules of others. Raises one of `AWAY`."""
+        while await self.start_waiting() == BATCH:
+            pass
+        await self.look_at_schedules()
 
     async def start_waiting(self) -> int:
         """Claim orders that wait and start them. Return how many were claimed.

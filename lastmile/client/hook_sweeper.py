@@ -3,13 +3,12 @@
 Most CRMs send an event only once, so that no repeat would continue such an event.
 """
 
-import asyncio
 from datetime import timedelta
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from lastmile.background import BackgroundTask
+from lastmile.background import Sweeper
 from lastmile.client.hook_intake import HookIntake
 from lastmile.db import Database
 from lastmile.encryption.keys import DecryptionError
@@ -25,28 +24,23 @@ AGE = timedelta(minutes=1)
 log = structlog.get_logger("lastmile.hooks")
 
 
-class HookSweeper(BackgroundTask):
+class HookSweeper(Sweeper):
     """Maps received events in the background within `async with`. Every worker runs one.
 
     Two sweepers may take the same event: its order ids are the same.
     """
+
+    pause, away = INTERVAL, (OSError, TimeoutError, SQLAlchemyError)
+    unavailable, failed = "hook.sweep_unavailable", "hook.sweep_failed"
 
     def __init__(self, database: Database, intake: HookIntake, *, age: timedelta = AGE) -> None:
         self._database = database
         self._intake = intake
         self._age = age
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self.order_received()
-            except (OSError, TimeoutError, SQLAlchemyError) as failure:
-                log.warning("hook.sweep_unavailable", reason=type(failure).__name__)
-            except Exception:  # a failure must neither end the background task nor stay out of the log
-                log.exception("hook.sweep_failed")
-            if self._ends:
-                return
-            await asyncio.sleep(INTERVAL.total_seconds())
+    async def sweep(self) -> None:
+        """Map the events that wait for it."""
+        await self.order_received()
 
     async def order_received(self) -> int:
         """Map the events that wait for it, the oldest first. Return their number."""

@@ -1,7 +1,6 @@
 """What waits for an operator: the parked orders, and one decision for many of them."""
 
 from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
@@ -13,9 +12,10 @@ from lastmile.api.auth.requirements import GuardedRoute, requires
 from lastmile.api.auth.tenants import TenantQuery, one_tenant, one_tenant_or_all
 from lastmile.api.context import Context
 from lastmile.api.problems import ProblemError, Violation
+from lastmile.client.api.records import ApiParked
 from lastmile.client.decisions import decide_all
 from lastmile.client.parked_runs import ParkedRun
-from lastmile.contract import Decision, Parked
+from lastmile.contract import Decision
 from lastmile.contract.orders import Reason
 
 __all__ = ["router"]
@@ -26,18 +26,9 @@ Operator = Annotated[Principal, requires(Permission.OPS_STEER)]
 StepName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
 
 
-class WaitingRun(BaseModel):
-    """A parked order."""
+class WaitingRun(ApiParked):
+    """A parked order, and where it is."""
 
-    tenant: str
-    subscriber_ref: str
-    order_id: str
-    operation: str
-    step: str
-    started_at: datetime
-    attention: str
-    parked: Parked | None
-    unknown: str
     href: str
 
     @classmethod

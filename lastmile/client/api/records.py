@@ -1,4 +1,4 @@
-"""What the API answers with: an order, and the caller of the token."""
+"""What the API answers with: an order, a parked order, and the caller of the token."""
 
 from datetime import datetime
 from typing import Literal
@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from lastmile.contract import Parked, Progress, RunStatus, StepResult
 from lastmile.services.records.orders import OrderRecord
 
-__all__ = ["ApiCaller", "ApiOrder"]
+__all__ = ["ApiCaller", "ApiOrder", "ApiParked", "attention"]
 
 
 class ApiCaller(BaseModel):
