@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count, cycle
 from pathlib import Path
 from statistics import quantiles
@@ -207,7 +208,7 @@ async def _pages(api: _Caller, key: str) -> Measurement:
     deep = deep.replace("limit=1000", f"limit={PAGE}")
     if len((await page(deep))["results"]) != PAGE:
         raise RuntimeError("the list is too short")
-    took = {path: await each(lambda path=path: page(path), LONE) for path in (first, deep, first, deep)}  # type: ignore[misc]
+    took = {path: await each(partial(page, path), LONE) for path in (first, deep, first, deep)}
     name = f"page {DEEP_PAGE:,} of a list of orders, median"
     return Measurement(name, 1000 * took[deep], "ms", "its first page", 1000 * took[first], at_most(1.2))
 

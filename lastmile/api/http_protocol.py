@@ -35,7 +35,7 @@ class HttpProtocol(HttpToolsProtocol):
     """Runs while the rest of a body arrives whose request has been answered."""
     _head_size = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn does
         super().connection_made(transport)
         self._await_head()
 

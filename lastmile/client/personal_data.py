@@ -103,7 +103,7 @@ class _ScheduledOrders:
         return self.client.list_workflows(f"WorkflowType = 'ScheduledStart' AND {TENANT.name} = '{self.tenant}'")
 
     async def _was_of_customer(self, found: ScheduleListDescription | Run) -> bool:
-        """Return False also where this process lacks the key: without the key nobody reads the order either."""
+        """Return whether the ended order is of the customer; False also where this process cannot decrypt it."""
         try:
             return await self._is_of(found, self.former.once)
         except DecryptionError:

@@ -228,7 +228,7 @@ class Stack:
     async def _start_api(self) -> None:
         grace = self._settings.shutdown_grace_seconds
         await self._run(Api(self.state_dir, self.environment, port=self._api_port, grace_seconds=grace))
-        # Another database than the stack's own may outlive the state directory: it gets no key that nobody knows.
+        # The user's own database can outlive the state directory. A key in it would stay valid after its text is lost.
         if self._settings.database_url:
             self._say("The database is yours, so the stack creates no token of the API: `lastmile api-key add` does.")
             return

@@ -39,8 +39,8 @@ class Verification(Protocol):
 class SharedSecret:
     """The request has the secret: as the password of HTTP Basic, as a bearer token, or as `?token=`.
 
-    This verification is for CRMs that sign nothing. It says who sends, and not that nobody has changed the body: it
-    needs TLS.
+    This verification is for CRMs that sign nothing. The secret identifies the sender and does not protect the body:
+    such a source needs TLS.
     """
 
     readable: bool = False
