@@ -5,7 +5,7 @@ No order waits for this: an allocation that finds no free slot acquires a block 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 
 import structlog
@@ -113,26 +113,45 @@ class BlockMaintenance(BackgroundTask):
         async with self._database.platform() as connection:
             pools = await delegated_pools(connection)
             others = await leftover_pools(connection)
-        now = time.monotonic()
-        look_around = now - self._looked_around >= LOOK_EVERY.total_seconds()
+        look_around = time.monotonic() - self._looked_around >= LOOK_EVERY.total_seconds()
         if look_around:
             self._without_block.clear()
-        fine = [await self._maintain(pool, look_around=look_around) for pool in pools]
-        fine += [
-            await self._attempt(pool, return_leftover_blocks(self._database, self._netbox, pool)) for pool in others
+        parts: list[Callable[[], Awaitable[bool]]] = [
+            lambda: self._acquire_all_ahead(pools),
+            lambda: self._report(pools, report_time),
+            lambda: self._return_leftovers(others),
         ]
         if look_around:
-            self._looked_around = now
-        return await self._report(pools, report_time) and all(fine)
+            parts.append(lambda: self._look_around(pools))
+        fine = True
+        failures = []
+        for part in parts:  # a list that NetBox fails to return must not hold the reports back, nor they the list
+            try:
+                fine &= await part()
+            except NetBoxError as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0]
+        return fine
 
-    async def _maintain(self, pool: BoundPool, *, look_around: bool) -> bool:
+    async def _acquire_all_ahead(self, pools: Iterable[BoundPool]) -> bool:
+        return all([await self._acquire_ahead(pool) for pool in pools])
+
+    async def _return_leftovers(self, pools: Iterable[BoundPool]) -> bool:
+        work = return_leftover_blocks
+        return all([await self._attempt(pool, work(self._database, self._netbox, pool)) for pool in pools])
+
+    async def _look_around(self, pools: Iterable[BoundPool]) -> bool:
+        """Compare the pools with NetBox, and return spare blocks."""
         database, netbox = self._database, self._netbox
-        fine = await self._acquire_ahead(pool)
-        if look_around:
+        now = time.monotonic()
+        fine = True
+        for pool in pools:
             fine &= await self._attempt(pool, update_foreign_prefixes(database, netbox, pool, self._quarantine))
             fine &= await self._attempt(pool, report_use(database, netbox, pool))
             fine &= await self._attempt(pool, prefer_fuller_blocks(database, pool))
             fine &= await self._attempt(pool, return_spare_blocks(database, netbox, pool))
+        self._looked_around = now
         return fine
 
     async def _report(self, pools: Iterable[BoundPool], report_time: timedelta) -> bool:

@@ -11,7 +11,7 @@ from ipam.netbox import NetBox
 from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from ipam.netbox.records import KEY, USED
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.http.faults import LOST
+from lastmile.devstack.netbox.http.faults import LOST, READ_ONLY, proxy
 from tests.support.delegated_env import DelegatedEnv
 from tests.support.direct_env import PREFIXES
 from tests.support.held_requests import HeldRequest
@@ -65,6 +65,23 @@ async def test_pool_that_cannot_be_maintained_delays_no_other(env: DelegatedEnv)
     await env.finish()
     await env.maintain()
     assert [one["prefix"] for one in env.records()] == [prefix]
+
+
+async def test_list_that_netbox_fails_to_return_holds_no_report_back(env: DelegatedEnv) -> None:
+    await env.pool(record=ReportingScope.PREFIX)
+    given = await env.lines(2)
+    env.server.faults.chance(proxy(502), 1, method="GET", path=PREFIXES)
+    assert not await env.maintain()
+    assert sorted(one["prefix"] for one in env.records()) == sorted(given)
+
+
+async def test_refused_reports_delay_no_look_at_foreign_prefixes(env: DelegatedEnv) -> None:
+    await env.pool(record=ReportingScope.PREFIX)
+    await env.provision()
+    await env.create_foreign_prefix("2001:db8:4000:400::/54")
+    env.server.faults.chance(READ_ONLY, 1, method="POST", path=PREFIXES)
+    assert not await env.maintain()
+    assert await env.owner.fetchval("SELECT count(*) FROM netbox_foreign_prefixes") == 1
 
 
 async def test_use_with_a_lost_reply_is_reported_again(env: DelegatedEnv) -> None:
