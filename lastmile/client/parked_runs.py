@@ -10,7 +10,10 @@ from temporalio.service import RPCError
 from lastmile.client import answer_time
 from lastmile.client.availability import describe_silence
 from lastmile.contract import Parked, Progress
+from lastmile.contract.operations import STEP_NAMES
 from lastmile.encryption.keys import DecryptionError
+from lastmile.errors import InvalidInputError
+from lastmile.validation_messages import suggest_name
 from workflows.search_attributes import ATTENTION, OPERATION, STEP, TENANT
 
 __all__ = ["ParkedRun", "parked_orders", "parked_runs"]
@@ -45,8 +48,14 @@ async def parked_runs(
 ) -> AsyncIterator[ParkedRun]:
     """Yield the parked runs of a task queue: all, or those of one tenant or at one step, in no order.
 
-    Temporal lists a new one after a moment. Raises `RPCError`.
+    Temporal lists a new one after a moment.
+
+    Raises:
+        InvalidInputError: no order has a step of this name.
+        RPCError: Temporal does not list them.
     """
+    if step is not None and step not in STEP_NAMES:
+        raise InvalidInputError(f"No order has a step {step!r}. {suggest_name(step, STEP_NAMES)}".rstrip())
     unknown = ""
     async for found in _list(client, task_queue, tenant, step):
         progress = None

@@ -279,6 +279,15 @@ async def test_parked_order_shows_its_failure_and_takes_a_decision(
     await problem(after, 409, "not-running")
 
 
+async def test_attention_at_a_step_that_no_order_has_is_refused(acme: httpx.AsyncClient) -> None:
+    decision = {"decision": "skip", "why": "ticket 1", "step": "activate_ontu"}
+    listed = await acme.get("/v1/attention", params={"step": "activate_ontu"})
+    decided = await acme.post("/v1/attention/decisions", json=decision)
+    for answer in (listed, decided):
+        refused = await problem(answer, 422, "invalid")
+        assert refused["detail"] == "No order has a step 'activate_ontu'. Did you mean 'activate_onu'?"
+
+
 async def test_decision_for_many_orders_of_a_platform_key_needs_a_tenant(
     api: httpx.AsyncClient, database: Database
 ) -> None:

@@ -114,12 +114,13 @@ async def test_attention_decide_reports_an_order_that_was_released_meanwhile(
     assert (await waiting[1].result()).status is ResultStatus.ABANDONED
 
 
-async def test_attention_decide_with_incomplete_options_is_refused(cli: Cli) -> None:
+async def test_attention_with_options_that_do_not_fit_is_refused(cli: Cli) -> None:
     for options, words in (
         (("--why", "x"), "--why and --by belong to a decision"),
         (("--decide", "retry"), "needs its reason: --why"),
         (("--decide", "skip", "--why", "x"), "needs --step: name the step"),
         (("--decide", "retry", "--why", ""), "--why: must not be empty"),
+        (("--step", "activate_ontu"), "No order has a step 'activate_ontu'. Did you mean 'activate_onu'?"),
     ):
         ran = await cli("attention", *options)
         assert (ran.code, words in ran.err) == (2, True), ran.err

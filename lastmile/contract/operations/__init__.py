@@ -33,6 +33,7 @@ __all__ = [
     "REPLACE_DEVICE",
     "RESUME",
     "ROTATE_CREDENTIALS",
+    "STEP_NAMES",
     "SUSPEND",
     "TRANSFER",
     "UPDATE_CUSTOMER",
@@ -59,6 +60,9 @@ OPERATIONS: Mapping[Operation, OrderType[Any]] = {
         RESUME,
     )
 }
+
+STEP_NAMES = frozenset(step.name for entry in OPERATIONS.values() for step in entry.steps) | {"close_order"}
+"""The steps at which an order can be parked."""
 
 
 def operations_that(*effects: LineEffect) -> tuple[Operation, ...]:
