@@ -6,7 +6,7 @@ What is not started here, since Temporal is away or this process ends, is starte
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Self
 
 import structlog
@@ -115,26 +115,21 @@ class OrderAcceptance:
             subscriber_ref=order.subscriber_ref,
             fence=OPENING_FENCE,  # no order of the subscriber is opened or accepted meanwhile
         ) as connection:
-            if known := await find_order(connection, order.order_id):
+            inserted = await insert_accepted_order(connection, order, when_busy, seal_body(order, self._keys))
+            if known := inserted.known:
                 found = _known(order, known)
                 if known.status in OPEN:  # its run may have been terminated: then this start continues the order
                     self._start_soon(order)
                 return found
-            # An order of a later date waits in its Schedule.
-            ahead = order.not_before is not None and order.not_before > datetime.now(UTC)
-            behind = None if ahead else await find_earlier_order(connection, order.subscriber_ref)
-            if behind is not None and when_busy is WhenBusy.REFUSE:
+            behind = inserted.earlier
+            if inserted.at is None:
+                assert behind is not None
                 raise _busy(order.subscriber_ref, behind)
-            at = await insert_accepted_order(connection, order, when_busy, seal_body(order, self._keys))
-            if at is None:  # another subscriber's order has taken the id at this moment
-                known = await find_order(connection, order.order_id)
-                assert known is not None
-                return _known(order, known)
-            if behind is None and not ahead:
+            if behind is None and not inserted.ahead:  # an order of a later date waits in its Schedule
                 await check_admission(connection, order)
         if behind is None:
             self._start_soon(order)
-        return Acceptance(order, new=True, status=AcceptedState.WAITING, at=at, behind=behind)
+        return Acceptance(order, new=True, status=AcceptedState.WAITING, at=inserted.at, behind=behind)
 
     def _start_soon(self, order: AnyOrder) -> None:
         start = asyncio.create_task(self._start(order))

@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Interval, Row, bindparam, func, text, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from lastmile.contract.orders import AnyOrder, Urgency
@@ -24,6 +23,7 @@ __all__ = [
     "AcceptedOrder",
     "AcceptedState",
     "EarlierOrder",
+    "Insertion",
     "KnownOrder",
     "SealedBody",
     "WhenBusy",
@@ -103,6 +103,20 @@ class EarlierOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class Insertion:
+    """What came of recording an order as accepted."""
+
+    at: datetime | None
+    """When the order was accepted; None: it was not."""
+    ahead: bool
+    """Whether the order is one of a later date, which waits for no other order now."""
+    known: KnownOrder | None
+    """The order that has the id already."""
+    earlier: EarlierOrder | None
+    """The order of the subscriber that must end first."""
+
+
+@dataclass(frozen=True, slots=True)
 class AcceptedOrder:
     """An accepted order that a sweeper has claimed."""
 
@@ -117,8 +131,7 @@ class AcceptedOrder:
 
 _URGENCIES = [urgency.value for urgency in Urgency]
 
-_FIND = DirectStatement(
-    """
+_KNOWN = """
     SELECT operation, subscriber_ref, digest, status, '' AS reason, result, created_at AS at,
            NULL::timestamptz AS not_before
     FROM orders WHERE order_id = :order_id
@@ -126,32 +139,34 @@ _FIND = DirectStatement(
     SELECT operation, subscriber_ref, digest, state, coalesce(reason, ''), NULL, accepted_at, not_before
     FROM accepted_orders WHERE order_id = :order_id
     LIMIT 1
-    """
-)
-_FIND_EARLIER = DirectStatement(
-    """
+"""
+_EARLIER = """
     SELECT order_id, operation, created_at AS since, true AS open FROM orders
     WHERE subscriber_ref = :subscriber_ref AND lastmile_order_unfinished(status)
     UNION ALL
     SELECT order_id, operation, accepted_at, false FROM accepted_orders
     WHERE subscriber_ref = :subscriber_ref AND state = 'waiting' AND NOT lastmile_is_ahead(not_before)
     ORDER BY since LIMIT 1
-    """
-)
+"""
+_FIND = DirectStatement(_KNOWN)
+_FIND_EARLIER = DirectStatement(_EARLIER)
+# One round trip: an order is accepted while its caller waits.
 _INSERT = DirectStatement(
-    insert(accepted_orders)
-    .values(
-        {
-            column: bindparam(column)
-            for column in (
-                *("tenant_id", "order_id", "operation", "subscriber_ref", "customer_ref", "digest", "requested_by"),
-                *("urgency", "not_before", "when_busy", "key_name", "body"),
-            )
-        }
-        | {"state": AcceptedState.WAITING}
+    f"""
+    WITH known AS MATERIALIZED ({_KNOWN}),
+    earlier AS MATERIALIZED (SELECT * FROM ({_EARLIER}) found WHERE NOT lastmile_is_ahead(:not_before)),
+    inserted AS (
+        INSERT INTO accepted_orders (tenant_id, order_id, operation, subscriber_ref, customer_ref, digest, requested_by,
+                                     urgency, not_before, when_busy, state, key_name, body)
+        SELECT :tenant_id, :order_id, :operation, :subscriber_ref, :customer_ref, :digest, :requested_by,
+               :urgency, :not_before, :when_busy, 'waiting', :key_name, :body
+        WHERE NOT EXISTS (SELECT FROM known) AND (:when_busy = 'wait' OR NOT EXISTS (SELECT FROM earlier))
+        ON CONFLICT DO NOTHING
+        RETURNING accepted_at
     )
-    .on_conflict_do_nothing()
-    .returning(accepted_orders.c.accepted_at)
+    SELECT accepted_at, lastmile_is_ahead(:not_before) AS ahead, known, earlier
+    FROM (VALUES (1)) always LEFT JOIN inserted ON true LEFT JOIN known ON true LEFT JOIN earlier ON true
+    """
 )
 # Where an order of the subscriber is open, Temporal is asked only once in a while: the run may be lost, and the next
 # order of the subscriber then takes over.
@@ -198,8 +213,8 @@ async def find_earlier_order(connection: TenantConnection, subscriber_ref: str) 
 
 async def insert_accepted_order(
     connection: TenantConnection, order: AnyOrder, when_busy: WhenBusy, body: SealedBody
-) -> datetime | None:
-    """Record the order as accepted, and return the time; None where the id is taken.
+) -> Insertion:
+    """Record the order as accepted, unless its id is known, or `when_busy` is `refuse` and the subscriber is busy.
 
     Raises:
         UnknownTenantError: the tenant does not exist.
@@ -219,10 +234,16 @@ async def insert_accepted_order(
         "body": body.content,
     }
     try:
-        at: datetime | None = await _INSERT.scalar(connection, values)
+        (row,) = await _INSERT.all(connection, values)
     except IntegrityError as failure:
         raise no_tenant(order.tenant) from failure
-    return at
+    known = KnownOrder(*row.known) if row.known else None
+    earlier = EarlierOrder(*row.earlier) if row.earlier else None
+    refused = earlier is not None and when_busy is WhenBusy.REFUSE
+    if row.accepted_at is None and known is None and not refused:
+        # Another subscriber's order has taken the id at this moment, so the statement did not see it.
+        known = await find_order(connection, order.order_id)
+    return Insertion(row.accepted_at, row.ahead, known, earlier)
 
 
 async def claim_waiting_orders(

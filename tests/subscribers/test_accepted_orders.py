@@ -24,6 +24,7 @@ from lastmile.subscribers.accepted_orders import (
 from lastmile.subscribers.errors import OrderConflictError
 from lastmile.subscribers.orders import open_order
 from tests.subscribers.conftest import Act
+from tests.support.processes import until
 
 BODY = SealedBody(b"content", None)
 NOW = timedelta()
@@ -36,7 +37,7 @@ def resume(order_id: str, subscriber: str = "S-1", **changes: Any) -> ResumeSubs
 async def accept(act: Act, order_id: str, subscriber: str = "S-1", **changes: Any) -> str:
     """Accept an order; return its digest."""
     order = resume(order_id, subscriber, **changes)
-    assert await act(insert_accepted_order, order, WhenBusy.WAIT, BODY) is not None
+    assert (await act(insert_accepted_order, order, WhenBusy.WAIT, BODY)).at is not None
     return order.digest
 
 
@@ -101,6 +102,48 @@ async def test_refused_order_keeps_the_reason_and_drops_the_body(act: Act, owner
     changes = await owner.fetchrow("SELECT action, before, after FROM audit_log WHERE record = 'accepted_orders'")
     assert changes["action"] == "changed"
     assert "content" not in changes["before"]
+
+
+async def test_order_of_a_busy_subscriber_is_not_inserted_unless_it_may_wait(act: Act) -> None:
+    await begin(act, "o1", "d")
+    refused = await act(insert_accepted_order, resume("o2"), WhenBusy.REFUSE, BODY)
+    assert (refused.at, refused.known, refused.earlier.order_id) == (None, None, "o1")
+    waiting = await act(insert_accepted_order, resume("o2"), WhenBusy.WAIT, BODY)
+    assert (waiting.at is None, waiting.earlier.order_id) == (False, "o1")
+
+
+async def test_order_of_a_later_date_waits_for_no_other(act: Act) -> None:
+    await begin(act, "o1", "d")
+    later = resume("o2", not_before=datetime.now(UTC) + timedelta(days=1))
+    inserted = await act(insert_accepted_order, later, WhenBusy.REFUSE, BODY)
+    assert (inserted.at is None, inserted.ahead, inserted.earlier) == (False, True, None)
+
+
+async def test_order_that_is_known_is_not_inserted(act: Act, owner: asyncpg.Connection) -> None:
+    digest = await accept(act, "o1")
+    again = await act(insert_accepted_order, resume("o1"), WhenBusy.REFUSE, BODY)
+    assert (again.at, again.known.status, again.known.digest) == (None, "waiting", digest)
+    await begin(act, "o1", digest)
+    opened = await act(insert_accepted_order, resume("o1"), WhenBusy.WAIT, BODY)
+    assert (opened.at, opened.known.status) == (None, "running")
+    assert await owner.fetchval("SELECT count(*) FROM accepted_orders") == 0
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_id_that_another_subscriber_takes_at_this_moment_is_known(
+    act: Act, database: Database, owner: asyncpg.Connection, busy: bool
+) -> None:
+    if busy:
+        await begin(act, "o1", "d", "S-2")
+    async with database.tenant("acme") as first:
+        await insert_accepted_order(first, resume("o2", "S-1"), WhenBusy.WAIT, BODY)
+        second = asyncio.create_task(act(insert_accepted_order, resume("o2", "S-2"), WhenBusy.WAIT, BODY))
+        waits = (
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        await until(lambda: owner.fetchval(waits))
+    inserted = await second
+    assert (inserted.at, inserted.known.subscriber_ref) == (None, "S-1")
 
 
 async def test_claim_returns_the_first_order_of_each_subscriber(act: Act, database: Database) -> None:

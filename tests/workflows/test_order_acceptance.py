@@ -28,6 +28,7 @@ from lastmile.subscribers.errors import LineDiffersError, LineStateError, Unknow
 from tests.support.faults import Faults, Gate, after_closing
 from tests.support.orders import NEW_PLAN, Orders
 from tests.support.processes import until
+from tests.support.round_trips import counted
 
 RING = KeyRing.parse(f"k1:{base64.b64encode(bytes(range(32))).decode()}")
 
@@ -73,6 +74,20 @@ async def ended(owner: asyncpg.Connection, *order_ids: str) -> dict[str, str]:
 
 async def waiting(owner: asyncpg.Connection) -> dict[str, str]:
     return {row["order_id"]: row["state"] for row in await owner.fetch("SELECT order_id, state FROM accepted_orders")}
+
+
+async def test_acceptance_takes_four_round_trips(database: Database, owner_url: str, away: Lastmile) -> None:
+    """BEGIN with the settings and the fence, the order, the line of its subscriber, and COMMIT."""
+    async with counted(owner_url) as trips:
+        counting = Database(trips.url)
+        try:
+            async with OrderAcceptance(counting, away) as acceptance:
+                await acceptance.accept(Orders("S-1").provision("o1", 1))  # connects, and prepares the statements
+                before = trips.count
+                assert (await acceptance.accept(Orders("S-2").provision("o2", 2))).new
+                assert trips.count - before == 4
+        finally:
+            await counting.close()
 
 
 async def test_accepted_order_is_started_and_sent_again_returns_its_result(
