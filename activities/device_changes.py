@@ -8,13 +8,14 @@ switches off the devices that the unfinished order switched on.
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 
-from activities.base import done, heartbeating, skipped, step, undone
+from activities.base import done, heartbeating, skipped, step, undone, warned
 from activities.devices import (
     CONTROLLER_NAMES,
     ControllerActivities,
     device_of,
     devices_of_changes,
     kept_devices,
+    switch,
     to_switch_off,
 )
 from activities.messages import StepContext, StepReport
@@ -72,10 +73,8 @@ class DeviceChangeActivities(ControllerActivities):
                 name = CONTROLLER_NAMES[kind]
                 return skipped(f"no {name} is configured: recorded that {_told(present, before)}")
             off = await to_switch_off(connection, kind, earlier, present)
-        await self._switch(kind, off, present)
-        async with self._order(ref) as connection:
-            await records.confirm_state(connection, ref.subscriber_ref, kind, True)
-        return done()
+        waits_for = await self._switch(ref, kind, off, present)
+        return warned(waits_for) if waits_for else done()
 
     async def _restore(self, ref: StepContext, kind: DeviceKind) -> StepReport:
         async with self._order(ref) as connection:
@@ -95,9 +94,8 @@ class DeviceChangeActivities(ControllerActivities):
             unconfirmed = record and replace(record, confirmed=False)
             await records.restore_device(connection, ref.subscriber_ref, kind, unconfirmed)
             off = await to_switch_off(connection, kind, changed, before)
-        await self._switch(kind, off, before)
+        await self._switch(ref, kind, off, before)
         async with self._order(ref) as connection:
-            await records.confirm_state(connection, ref.subscriber_ref, kind, True)
             await previous_values.take(connection, ref.order_id, f"change_{kind}")
         return undone(True)
 
@@ -127,14 +125,18 @@ class DeviceChangeActivities(ControllerActivities):
         recorded = kept["record"] is not None and kept["record"]["identity"] == present.identity
         return recorded and before == present and earlier == [present], earlier
 
-    async def _switch(self, kind: DeviceKind, off: Iterable[LineDevice], on: LineDevice | None) -> None:
+    async def _switch(
+        self, ref: StepContext, kind: DeviceKind, off: Iterable[LineDevice], on: LineDevice | None
+    ) -> str:
+        """Switch the devices, and record the answer for the line's own; return what any of them waits for."""
         controller = self._controllers[kind]
         assert controller is not None
         async with heartbeating():
-            for device in off:
-                await controller.switch_off(device)
-            if on is not None:
-                await controller.switch_on(on)
+            others = [f"{device.identity}: {why}" for device in off if (why := await switch(controller, device, False))]
+            own = "" if on is None else await switch(controller, on, True)
+        async with self._order(ref) as connection:
+            await records.record_answer(connection, ref.subscriber_ref, kind, True, own)
+        return "; ".join([*others, *([own] if own else [])])
 
 
 def _told(present: LineDevice, before: LineDevice | None) -> str:

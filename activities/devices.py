@@ -4,12 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from activities.base import Activities, beyond_database, done, heartbeating, skipped, step, undone
+from activities.base import Activities, beyond_database, done, heartbeating, skipped, step, undone, warned
 from activities.messages import StepContext, StepReport
 from lastmile.contract.lines import Line
 from lastmile.db import Database, TenantConnection
 from lastmile.devices import records
 from lastmile.devices.controllers import Controller, LineDevice
+from lastmile.devices.errors import DeviceNotSeenError, DeviceWaitsError
 from lastmile.devices.records import DeviceKind
 from lastmile.subscribers import previous_values
 from lastmile.subscribers.records import read_line
@@ -21,6 +22,8 @@ __all__ = [
     "device_of",
     "devices_of_changes",
     "kept_devices",
+    "line_device",
+    "switch",
     "to_switch_off",
 ]
 
@@ -90,7 +93,7 @@ class DeviceActivities(ControllerActivities):
             if ref.undo and found.created_by_order != ref.order_id:
                 return undone(False)
             line = await read_line(connection, ref.subscriber_ref)
-            off = [device_of(ref, kind, line) or LineDevice(ref.subscriber_ref, found.identity)]
+            off = [device_of(ref, kind, line) or LineDevice(ref.subscriber_ref, found.identity, tenant=ref.tenant)]
             self._before_switch(ref, kind)
             await records.set_target_state(
                 connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, found.identity, False
@@ -112,11 +115,14 @@ class DeviceActivities(ControllerActivities):
             why = "the line is adopted" if ref.adopts else f"no {CONTROLLER_NAMES[kind]} is configured"
             return skipped(f"{why}: recorded that {those[0].identity} should be {state}")
         async with heartbeating():
-            for device in those:
-                await (controller.switch_on if on else controller.switch_off)(device)
+            waits_for = "; ".join([why for device in those if (why := await switch(controller, device, on))])
+        if waits_for and ref.undo and not on:  # nothing would know of the device once the undo has deleted its record
+            raise DeviceWaitsError(f"the {kind.upper()} is not out of service yet: {waits_for}")
         async with self._order(ref) as connection:
-            await records.confirm_state(connection, ref.subscriber_ref, kind, on)
-        return undone(True) if ref.undo else done()
+            await records.record_answer(connection, ref.subscriber_ref, kind, on, waits_for)
+        if ref.undo:
+            return undone(True)
+        return warned(waits_for) if waits_for else done()
 
 
 def device_of(ref: StepContext, kind: DeviceKind, line: Line | None) -> LineDevice | None:
@@ -124,7 +130,22 @@ def device_of(ref: StepContext, kind: DeviceKind, line: Line | None) -> LineDevi
     identity = None if line is None else line.onu_serial if kind is DeviceKind.ONU else line.cpe_mac
     if line is None or identity is None:
         return None
-    return LineDevice(ref.subscriber_ref, identity, line.olt, line.pon_port, line.s_vlan, line.c_vlan)
+    return line_device(ref, identity, line)
+
+
+def line_device(ref: StepContext, identity: str, line: Line) -> LineDevice:
+    """Return the device of this identity at the line's place."""
+    place = (line.olt, line.pon_port, line.s_vlan, line.c_vlan)
+    return LineDevice(ref.subscriber_ref, identity, *place, tenant=ref.tenant)
+
+
+async def switch(controller: Controller, device: LineDevice, on: bool) -> str:
+    """Switch the device on or off; return what it waits for, or an empty text where it has followed."""
+    try:
+        outcome = await (controller.switch_on if on else controller.switch_off)(device)
+    except DeviceNotSeenError as unseen:
+        return str(unseen)
+    return outcome.waits_for
 
 
 def kept_devices(kept: dict[str, Any]) -> list[LineDevice | None]:

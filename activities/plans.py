@@ -1,15 +1,18 @@
 """The steps of a change of plan."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from activities.account_moves import AccountMoveActivities
 from activities.base import beyond_database, done, heartbeating, skipped, step, undone, warned
+from activities.devices import line_device
 from activities.messages import StepContext, StepReport
 from lastmile.contract.lines import ServicePlan
 from lastmile.contract.suspension import Refusal
 from lastmile.db import Database, TenantConnection
 from lastmile.devices import records as devices
 from lastmile.devices.controllers import LineDevice, OnuController
+from lastmile.devices.errors import DeviceNotSeenError
 from lastmile.devices.records import DeviceKind
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.errors import AccountConflictError
@@ -68,9 +71,8 @@ class PlanActivities(AccountMoveActivities):
             return skipped("the line has no ONU in service")
         if self._onu is None:
             return skipped("no OLT controller is configured")
-        async with heartbeating():
-            await self._onu.set_speed(device, plan.download_kbps, plan.upload_kbps)
-        return done()
+        waits_for = await self._set_speed(self._onu, device, plan.download_kbps, plan.upload_kbps)
+        return warned(waits_for) if waits_for else done()
 
     @step
     async def restore_onu_speed(self, ref: StepContext) -> StepReport:
@@ -82,8 +84,7 @@ class PlanActivities(AccountMoveActivities):
                 return undone(False)
             device = await self._find_onu(connection, ref)
         if self._onu is not None and device is not None:
-            async with heartbeating():
-                await self._onu.set_speed(device, before.download_kbps, before.upload_kbps)
+            await self._set_speed(self._onu, device, before.download_kbps, before.upload_kbps)
         return undone(True)
 
     @step
@@ -113,6 +114,17 @@ class PlanActivities(AccountMoveActivities):
         beyond_database("tell the live sessions")
         return True
 
+    async def _set_speed(
+        self, controller: OnuController, device: LineDevice, download_kbps: int, upload_kbps: int
+    ) -> str:
+        """Return what the ONU waits for; empty: it has the rates."""
+        async with heartbeating():
+            try:
+                outcome = await controller.set_speed(device, download_kbps, upload_kbps)
+            except DeviceNotSeenError as unseen:
+                return str(unseen)
+        return outcome.waits_for
+
     async def _find_onu(self, connection: TenantConnection, ref: StepContext) -> LineDevice | None:
         """Return the ONU of the line, and leave the group of steps where a controller must be asked."""
         found = await devices.find_device(connection, ref.subscriber_ref, DeviceKind.ONU)
@@ -120,7 +132,7 @@ class PlanActivities(AccountMoveActivities):
         if found is None or not found.in_service or line is None:
             return None
         if self._onu is None:
-            return LineDevice(ref.subscriber_ref, found.identity)
+            return LineDevice(ref.subscriber_ref, found.identity, tenant=ref.tenant)
         beyond_database("ask the OLT controller")
         shared = await devices.is_shared(connection, ref.subscriber_ref, DeviceKind.ONU, found.identity)
-        return LineDevice(ref.subscriber_ref, found.identity, line.olt, line.pon_port, line.s_vlan, line.c_vlan, shared)
+        return replace(line_device(ref, found.identity, line), shared=shared)

@@ -12,6 +12,7 @@ from ipam.netbox import errors as netbox
 from ipam.netbox.delegated.outbox_sync import PrefixOccupiedError
 from ipam.netbox.direct.chosen_prefix import RecordElsewhereError
 from ipam.netbox.importer.scan import UnknownFieldError
+from lastmile.devices.errors import AmbiguousDeviceError, ControllerRefusedError
 from lastmile.errors import NonRetryableError
 from lastmile.radius.attributes import InvalidAttributeError
 from lastmile.radius.dynauth import InvalidNasError
@@ -70,6 +71,8 @@ VERDICTS: Mapping[type[NonRetryableError], Verdict] = {
     netbox.NetBoxNotFoundError: Verdict.FAILED,
     netbox.NetBoxExhaustedError: Verdict.FAILED,
     netbox.NetBoxInvalidError: Verdict.FAILED,
+    AmbiguousDeviceError: Verdict.FAILED,
+    ControllerRefusedError: Verdict.FAILED,
     AccountConflictError: Verdict.REFUSED,
     GivenPasswordError: Verdict.FAILED,
     NasConflictError: Verdict.FAILED,

@@ -26,7 +26,7 @@ class ResultStatus(StrEnum):
 
     COMPLETED = "completed"
     DEGRADED = "degraded"
-    """The order is done, except for a best-effort step: see the warnings."""
+    """The order is done, except for a best-effort step, or for a device that has yet to follow: see the warnings."""
     ROLLED_BACK = "rolled_back"
     """Every undo ran: nothing of the order is left."""
     PARTLY_ROLLED_BACK = "partly_rolled_back"

@@ -1,12 +1,17 @@
 """The interface of an OLT controller and of an ACS, which a client for a vendor implements.
 
-Every call is idempotent, and raises an exception unless the device has confirmed the new state.
+Every call converges: it may be repeated at any time, reads the state back, and takes "it is so already" for done; to
+switch off a device that the controller does not know is done as well. A call that the controller has accepted, and
+that the device has yet to follow, is not done: its outcome says what the device waits for.
+
+Every call raises the errors of `lastmile.devices.errors`, and no other: `ControllerUnavailableError` where a repeated
+call can help, `DeviceNotSeenError`, `ControllerRefusedError` and `AmbiguousDeviceError`.
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Controller", "LineDevice", "OnuController"]
+__all__ = ["DONE", "Controller", "LineDevice", "OnuController", "Outcome"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +27,32 @@ class LineDevice:
     c_vlan: int | None = None
     shared: bool = False
     """Whether other lines are in service on the same ONU (`fttb`). The controller must not affect those lines."""
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a call that the controller has accepted."""
+
+    waits_for: str = ""
+    """What the device waits for, as in `the CPE is offline`; empty: the device is in the state, as was read back."""
+
+
+DONE = Outcome()
 
 
 class Controller(Protocol):
     """A controller of devices of one kind."""
 
-    async def switch_on(self, device: LineDevice) -> None:
+    async def switch_on(self, device: LineDevice) -> Outcome:
         """Activate the ONU, or configure the CPE."""
 
-    async def switch_off(self, device: LineDevice) -> None:
-        """Deactivate the ONU, or remove the configuration of the CPE."""
+    async def switch_off(self, device: LineDevice) -> Outcome:
+        """Deactivate the ONU, or remove the configuration of the CPE, and what waits at the controller for it."""
 
 
 class OnuController(Controller, Protocol):
     """A controller of ONUs."""
 
-    async def set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> None:
+    async def set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> Outcome:
         """Give the line on the ONU these rates, without a break."""

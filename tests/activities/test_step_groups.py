@@ -27,7 +27,7 @@ from lastmile.contract import OrderResult, ProvisionSubscriber, ResultStatus
 from lastmile.contract.operations import PROVISION
 from lastmile.contract.results import StepOutcome
 from lastmile.db import Database
-from lastmile.devices.controllers import LineDevice
+from lastmile.devices.controllers import DONE, LineDevice, Outcome
 from lastmile.radius.dynauth import DynamicAuthorization
 from tests.support.orders import Orders, what_is_there
 
@@ -45,9 +45,11 @@ def order() -> ProvisionSubscriber:
 class Controller:
     """An OLT controller that does nothing."""
 
-    async def switch_on(self, device: LineDevice) -> None: ...
+    async def switch_on(self, device: LineDevice) -> Outcome:
+        return DONE
 
-    async def switch_off(self, device: LineDevice) -> None: ...
+    async def switch_off(self, device: LineDevice) -> Outcome:
+        return DONE
 
 
 Make = Callable[..., OrderActivities]

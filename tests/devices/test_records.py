@@ -10,10 +10,10 @@ from lastmile.db import Database
 from lastmile.devices.records import (
     Device,
     DeviceKind,
-    confirm_state,
     delete_device,
     find_device,
     is_shared,
+    record_answer,
     restore_service,
     set_target_state,
 )
@@ -59,7 +59,7 @@ async def test_set_target_state_records_the_device_and_its_order(act: Act) -> No
 
 async def test_repeated_target_state_changes_nothing(act: Act, owner: asyncpg.Connection) -> None:
     await wanted(act, "o1", True)
-    await act(confirm_state, "S-1", DeviceKind.ONU, True)
+    await act(record_answer, "S-1", DeviceKind.ONU, True, "")
     before = await owner.fetch("SELECT * FROM devices")
     for order in ("o1", "o2"):
         await wanted(act, order, True)
@@ -96,15 +96,15 @@ async def test_undo_of_another_order_keeps_the_device(act: Act) -> None:
     assert await found(act) == Device(ONU, True, "o1", "o1")
 
 
-async def test_confirm_state_of_an_outdated_state_changes_nothing(act: Act, owner: asyncpg.Connection) -> None:
+async def test_answer_about_an_outdated_state_changes_nothing(act: Act, owner: asyncpg.Connection) -> None:
     await wanted(act, "o1", True)
-    await act(confirm_state, "S-1", DeviceKind.ONU, True)
+    await act(record_answer, "S-1", DeviceKind.ONU, True, "")
     assert await confirmed(owner)
     await wanted(act, "o2", False)
     assert not await confirmed(owner)
-    await act(confirm_state, "S-1", DeviceKind.ONU, True)  # a late one
+    await act(record_answer, "S-1", DeviceKind.ONU, True, "")  # a late one
     assert not await confirmed(owner)
-    await act(confirm_state, "S-1", DeviceKind.ONU, False)
+    await act(record_answer, "S-1", DeviceKind.ONU, False, "")
     assert await confirmed(owner)
 
 

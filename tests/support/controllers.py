@@ -1,6 +1,6 @@
 """Controllers of devices that record what they are told."""
 
-from lastmile.devices.controllers import LineDevice
+from lastmile.devices.controllers import DONE, LineDevice, Outcome
 
 __all__ = ["RecordingController"]
 
@@ -13,18 +13,31 @@ class RecordingController:
         self.on: dict[str, LineDevice] = {}
         self.speeds: dict[str, tuple[int, int]] = {}
         """The rates that the controller was given for a subscriber: download and upload in kbit/s."""
+        self.waiting: dict[str, str] = {}
+        """What a device waits for, by identity."""
+        self.failing: dict[str, Exception] = {}
+        """The failure of each call that puts a device into service, by identity."""
 
-    async def switch_on(self, device: LineDevice) -> None:
+    async def switch_on(self, device: LineDevice) -> Outcome:
+        if failure := self.failing.get(device.identity):
+            raise failure
         self.told.append(("on", device))
         self.on[device.identity] = device
+        return self._answer(device)
 
-    async def switch_off(self, device: LineDevice) -> None:
+    async def switch_off(self, device: LineDevice) -> Outcome:
         self.told.append(("off", device))
         if not device.shared:
             self.on.pop(device.identity, None)
+        return self._answer(device)
 
-    async def set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> None:
+    async def set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> Outcome:
         self.speeds[device.subscriber_ref] = (download_kbps, upload_kbps)
+        return self._answer(device)
+
+    def _answer(self, device: LineDevice) -> Outcome:
+        waits_for = self.waiting.get(device.identity)
+        return Outcome(waits_for) if waits_for else DONE
 
     @property
     def words(self) -> list[str]:

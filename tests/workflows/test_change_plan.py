@@ -13,6 +13,7 @@ from lastmile.client.orders import Lastmile
 from lastmile.contract import ResultStatus
 from lastmile.contract.suspension import Refusal, SuspensionMode
 from lastmile.db import Database
+from lastmile.devices.controllers import DONE, Outcome
 from lastmile.devstack.freeradius_nas import FreeRadiusNas
 from lastmile.devstack.nas import ACK, ScriptedNas, nak
 from lastmile.radius.dynauth import DynamicAuthorization
@@ -241,12 +242,15 @@ class SpeedController:
     def __init__(self) -> None:
         self.speeds: list[tuple[str, int, int, bool]] = []
 
-    async def switch_on(self, device: Any) -> None: ...
+    async def switch_on(self, device: Any) -> Outcome:
+        return DONE
 
-    async def switch_off(self, device: Any) -> None: ...
+    async def switch_off(self, device: Any) -> Outcome:
+        return DONE
 
-    async def set_speed(self, device: Any, download_kbps: int, upload_kbps: int) -> None:
+    async def set_speed(self, device: Any, download_kbps: int, upload_kbps: int) -> Outcome:
         self.speeds.append((device.identity, download_kbps, upload_kbps, device.shared))
+        return DONE
 
 
 async def test_onu_gets_the_rates_of_the_plan_and_the_old_ones_back(

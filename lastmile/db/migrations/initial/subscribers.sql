@@ -106,15 +106,19 @@ CREATE TABLE devices (
     identity          text NOT NULL,
     in_service        boolean NOT NULL,
     confirmed         boolean NOT NULL DEFAULT false,
+    waits_for         text NOT NULL DEFAULT '',
     created_by_order  text NOT NULL,
     updated_by_order  text NOT NULL,
     updated_at        timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (tenant_id, subscriber_ref, kind)
+    PRIMARY KEY (tenant_id, subscriber_ref, kind),
+    CONSTRAINT devices_waits_for CHECK (waits_for = '' OR NOT confirmed)
 );
 COMMENT ON TABLE devices IS 'The state that the ONU and the CPE of a subscriber should be in. Written by device steps.';
 COMMENT ON COLUMN devices.identity IS 'The serial number of an ONU, the MAC address of a CPE.';
 COMMENT ON COLUMN devices.in_service IS 'true: the device should be in service; false: out of service.';
 COMMENT ON COLUMN devices.confirmed IS 'A controller has brought the device into that state.';
+COMMENT ON COLUMN devices.waits_for IS
+    'What the device waits for, where a controller has accepted the state; otherwise empty.';
 COMMENT ON COLUMN devices.created_by_order IS
     'The order that brought the line''s device into service; a replace_device order puts another one in its place.';
 
