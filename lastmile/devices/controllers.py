@@ -44,6 +44,9 @@ DONE = Outcome()
 class Controller(Protocol):
     """A controller of devices of one kind."""
 
+    async def check(self) -> str:
+        """Return the product and its version, if the controller answers and accepts the credentials."""
+
     async def switch_on(self, device: LineDevice) -> Outcome:
         """Activate the ONU, or configure the CPE."""
 

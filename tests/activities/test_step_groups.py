@@ -45,6 +45,9 @@ def order() -> ProvisionSubscriber:
 class Controller:
     """An OLT controller that does nothing."""
 
+    async def check(self) -> str:
+        return "none"
+
     async def switch_on(self, device: LineDevice) -> Outcome:
         return DONE
 

@@ -18,6 +18,9 @@ class RecordingController:
         self.failing: dict[str, Exception] = {}
         """The failure of each call that puts a device into service, by identity."""
 
+    async def check(self) -> str:
+        return "recording"
+
     async def switch_on(self, device: LineDevice) -> Outcome:
         if failure := self.failing.get(device.identity):
             raise failure

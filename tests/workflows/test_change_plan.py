@@ -242,6 +242,9 @@ class SpeedController:
     def __init__(self) -> None:
         self.speeds: list[tuple[str, int, int, bool]] = []
 
+    async def check(self) -> str:
+        return "recording"
+
     async def switch_on(self, device: Any) -> Outcome:
         return DONE
 
