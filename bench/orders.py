@@ -36,7 +36,7 @@ from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.subscribers.tenants import add_tenant
-from lastmile.worker import build_worker
+from lastmile.worker import WORKFLOW_TASK_POLLERS, build_worker
 from workflows.registry import RUNNER
 
 __all__ = ["measure", "provision_order"]
@@ -178,7 +178,7 @@ def _noop_worker(client: Client, settings: Settings) -> Worker:
         max_concurrent_activities=settings.max_concurrent_activities,
         max_concurrent_workflow_tasks=settings.max_concurrent_workflow_tasks,
         max_cached_workflows=settings.max_cached_workflows,
-        workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
+        workflow_task_poller_behavior=WORKFLOW_TASK_POLLERS,
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
     )
 

@@ -75,11 +75,11 @@ class Settings(BaseSettings):
         default=64, ge=1, le=10_000, description="Activity slots per process."
     )
     max_concurrent_workflow_tasks: WrittenNumber = Field(
-        default=3,
+        default=4,
         ge=2,
         le=10_000,
-        description="Workflow task slots per process: the number of orders at work in a process at once. The others "
-        "wait in Temporal, where urgent orders and other tenants pass them. More slots do not make a process faster.",
+        description="Workflow task slots per process: the number of orders at work in a process at once, less one or "
+        "two that wait for the next. The others wait in Temporal, where urgent orders and other tenants pass them.",
     )
     max_cached_workflows: WrittenNumber = Field(
         default=2000,

@@ -25,7 +25,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.service import RPCError
-from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
+from temporalio.worker import PollerBehaviorAutoscaling, PollerBehaviorSimpleMaximum, Worker, WorkerDeploymentConfig
 
 from activities.accounts import AccountActivities
 from activities.addresses import AddressActivities
@@ -73,7 +73,11 @@ from lastmile.telemetry.temporal import observe_temporal
 from lastmile.validation_messages import setting_mistakes
 from workflows.registry import FAILURE_TYPES, RUNNER, WORKFLOWS
 
-__all__ = ["build_worker", "main"]
+__all__ = ["WORKFLOW_TASK_POLLERS", "build_worker", "main"]
+
+# One poll for runs that begin, and one for those that this process has in its cache. A poll that waits holds a workflow
+# task slot, and most orders need one workflow task: with more polls for the cached runs, these would hold most slots.
+WORKFLOW_TASK_POLLERS = PollerBehaviorSimpleMaximum(2)
 
 EXIT_FAILED = 1
 EXIT_MISCONFIGURED = 2
@@ -131,7 +135,7 @@ def build_worker(
         max_concurrent_local_activities=settings.max_concurrent_activities,
         max_concurrent_workflow_tasks=settings.max_concurrent_workflow_tasks,
         max_cached_workflows=settings.max_cached_workflows,
-        workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
+        workflow_task_poller_behavior=WORKFLOW_TASK_POLLERS,
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
         graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
     )
