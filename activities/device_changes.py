@@ -15,6 +15,7 @@ from activities.devices import (
     device_of,
     devices_of_changes,
     kept_devices,
+    same_device,
     switch,
     to_switch_off,
 )
@@ -71,7 +72,7 @@ class DeviceChangeActivities(ControllerActivities):
                 )
             if self._controllers[kind] is None:
                 name = CONTROLLER_NAMES[kind]
-                return skipped(f"no {name} is configured: recorded that {_told(present, before)}")
+                return skipped(f"no {name} is configured: recorded that {_told(kind, present, before)}")
             off = await to_switch_off(connection, kind, earlier, present)
         waits_for = await self._switch(ref, kind, off, present)
         return warned(waits_for) if waits_for else done()
@@ -117,7 +118,7 @@ class DeviceChangeActivities(ControllerActivities):
         kept = await previous_values.take(connection, ref.order_id, step_name)
         if kept is None:
             kept = {"record": record and asdict(record), "devices": [before and asdict(before)]}
-        if asdict(present) not in kept["devices"][1:]:
+        if present not in kept_devices(kept)[1:]:
             kept["devices"].append(asdict(present))
         await self._keep(connection, ref, step_name, kept)
         earlier = await devices_of_changes(connection, ref.subscriber_ref, kind)
@@ -139,7 +140,7 @@ class DeviceChangeActivities(ControllerActivities):
         return "; ".join([*others, *([own] if own else [])])
 
 
-def _told(present: LineDevice, before: LineDevice | None) -> str:
-    if before is None or before.identity == present.identity:
+def _told(kind: DeviceKind, present: LineDevice, before: LineDevice | None) -> str:
+    if before is None or before.identity == present.identity or same_device(kind, before, present):
         return f"{present.identity} should be in service at the line's place"
     return f"{present.identity} should be in service, and {before.identity} out of service"

@@ -23,6 +23,7 @@ __all__ = [
     "devices_of_changes",
     "kept_devices",
     "line_device",
+    "same_device",
     "switch",
     "to_switch_off",
 ]
@@ -127,16 +128,36 @@ class DeviceActivities(ControllerActivities):
 
 def device_of(ref: StepContext, kind: DeviceKind, line: Line | None) -> LineDevice | None:
     """Return the line's device of this kind, with its place; None if the line has none."""
-    identity = None if line is None else line.onu_serial if kind is DeviceKind.ONU else line.cpe_mac
+    identity = None if line is None else line.onu_serial if kind is DeviceKind.ONU else line.cpe_identity
     if line is None or identity is None:
         return None
-    return line_device(ref, identity, line)
+    return line_device(ref, kind, identity, line)
 
 
-def line_device(ref: StepContext, identity: str, line: Line) -> LineDevice:
+def line_device(ref: StepContext, kind: DeviceKind, identity: str, line: Line) -> LineDevice:
     """Return the device of this identity at the line's place."""
-    place = (line.olt, line.pon_port, line.s_vlan, line.c_vlan)
-    return LineDevice(ref.subscriber_ref, identity, *place, tenant=ref.tenant)
+    device = LineDevice(
+        ref.subscriber_ref, identity, line.olt, line.pon_port, line.s_vlan, line.c_vlan, tenant=ref.tenant
+    )
+    if kind is DeviceKind.ONU:
+        return replace(device, onu_type=line.onu_type, speed_profile=line.speed_profile)
+    return replace(device, oui=line.cpe_oui, product_class=line.cpe_product_class, serial=line.cpe_serial)
+
+
+def same_device(kind: DeviceKind, one: LineDevice, other: LineDevice) -> bool:
+    """Return whether both are one CPE, which has no place of its own, or one ONU at the same place."""
+    if kind is DeviceKind.ONU:
+        return _place(one) == _place(other)
+    # A line can get the MAC address of its CPE later, which then is the identity.
+    return one.identity == other.identity or (one.serial is not None and _tr069_names(one) == _tr069_names(other))
+
+
+def _place(onu: LineDevice) -> tuple[object, ...]:
+    return onu.identity, onu.olt, onu.pon_port, onu.s_vlan, onu.c_vlan
+
+
+def _tr069_names(cpe: LineDevice) -> tuple[str | None, ...]:
+    return cpe.oui, cpe.product_class, cpe.serial
 
 
 async def switch(controller: Controller, device: LineDevice, on: bool) -> str:
@@ -165,18 +186,11 @@ async def to_switch_off(
     devices: Iterable[LineDevice | None],
     stays: LineDevice | None = None,
 ) -> list[LineDevice]:
-    """Return those of the devices that must be switched off, each once, with whether other lines are on it.
-
-    A CPE has no place of its own: only another CPE loses its configuration.
-    """
-    off: dict[object, LineDevice] = {}
+    """Return those of the devices that must be switched off, each once, with whether other lines are on it."""
+    off: list[LineDevice] = []
     for device in devices:
-        if device is None or device == stays:
+        if device is None or any(same_device(kind, device, other) for other in (stays, *off) if other is not None):
             continue
-        if kind is DeviceKind.CPE and stays is not None and device.identity == stays.identity:
-            continue
-        once = device.identity if kind is DeviceKind.CPE else device
-        if once not in off:
-            shared = await records.is_shared(connection, device.subscriber_ref, kind, device.identity)
-            off[once] = replace(device, shared=shared)
-    return list(off.values())
+        shared = await records.is_shared(connection, device.subscriber_ref, kind, device.identity)
+        off.append(replace(device, shared=shared))
+    return off

@@ -21,6 +21,7 @@ from lastmile.radius.groups import Group
 from lastmile.radius.sessions import find_open_sessions, has_unaccounted_login
 from lastmile.subscribers import billing, previous_values
 from lastmile.subscribers.billing import Charge
+from lastmile.subscribers.line_changes import change_speed_profile, restore_speed_profile
 from lastmile.subscribers.records import read_line
 
 __all__ = ["PlanActivities"]
@@ -63,9 +64,12 @@ class PlanActivities(AccountMoveActivities):
         return await self._move_back(ref, _RADIUS)
 
     @step
-    async def change_onu_speed(self, ref: StepContext, plan: ServicePlan) -> StepReport:
-        """Give the line the rates of the plan on its ONU."""
+    async def change_onu_speed(
+        self, ref: StepContext, plan: ServicePlan, speed_profile: str | None = None
+    ) -> StepReport:
+        """Give the line the speed profile of the plan, and the rates of the plan on its ONU."""
         async with self._order(ref) as connection:
+            await change_speed_profile(connection, ref.tenant, ref.order_id, ref.subscriber_ref, speed_profile)
             device = await self._find_onu(connection, ref)
         if device is None:
             return skipped("the line has no ONU in service")
@@ -76,8 +80,9 @@ class PlanActivities(AccountMoveActivities):
 
     @step
     async def restore_onu_speed(self, ref: StepContext) -> StepReport:
-        """Give the line the rates of its plan before this order on its ONU."""
+        """Give the line the speed profile and the rates of its plan before this order on its ONU."""
         async with self._order(ref) as connection:
+            await restore_speed_profile(connection, ref.order_id, ref.subscriber_ref)
             kept = await previous_values.find(connection, ref.order_id, _RADIUS)
             before = Group.parse(kept["before"]) if kept else None
             if before is None:
@@ -135,4 +140,4 @@ class PlanActivities(AccountMoveActivities):
             return LineDevice(ref.subscriber_ref, found.identity, tenant=ref.tenant)
         beyond_database("ask the OLT controller")
         shared = await devices.is_shared(connection, ref.subscriber_ref, DeviceKind.ONU, found.identity)
-        return replace(line_device(ref, found.identity, line), shared=shared)
+        return replace(line_device(ref, DeviceKind.ONU, found.identity, line), shared=shared)

@@ -16,6 +16,7 @@ __all__ = ["describe_mistake", "mistakes", "setting_mistakes", "suggest_name"]
 
 _REFERENCE = "letters, digits, '-', '_' and single dots, at most 64 characters"
 _LABEL = "letters, digits, '.', '_' and '-', at most 64 characters"
+_DEVICE_TEXT = "1 to 64 characters of printable ASCII, without a blank at the beginning or the end"
 
 # The rule of each pattern in the models, by the name of the field.
 PATTERN_WORDS = {
@@ -35,6 +36,10 @@ PATTERN_WORDS = {
     "email": "an e-mail address, as in ada@example.net",
     "phone": "digits, spaces and ()./-, with or without a leading +",
     "pon_port": "letters, digits and /.:_-, as in 0/1/3, at most 32 characters",
+    "onu_type": _DEVICE_TEXT,
+    "speed_profile": _DEVICE_TEXT,
+    "cpe_product_class": _DEVICE_TEXT,
+    "cpe_serial": _DEVICE_TEXT,
     "pool": f"the name of a pool: {_LABEL}",
     "ipv6_pool": f"the name of a pool: {_LABEL}",
     "ipv4_pool": f"the name of a pool: {_LABEL}",

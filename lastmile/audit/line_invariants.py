@@ -26,8 +26,10 @@ LINE_INVARIANTS: tuple[Invariant, ...] = (
         FROM devices d
         JOIN subscribers s ON s.tenant_id = d.tenant_id AND s.ref = d.subscriber_ref AND s.archived_at IS NULL
         JOIN network_profiles n ON n.subscriber_id = s.id
-        CROSS JOIN LATERAL (SELECT CASE d.kind WHEN 'onu' THEN n.onu_serial ELSE n.cpe_mac::text END AS identity)
-            profile
+        CROSS JOIN LATERAL (
+            SELECT CASE d.kind WHEN 'onu' THEN n.onu_serial
+                   ELSE lastmile_cpe_identity(n.cpe_mac, n.cpe_oui, n.cpe_product_class, n.cpe_serial) END AS identity
+        ) profile
         WHERE d.in_service AND d.identity IS DISTINCT FROM profile.identity AND {tenant_condition("d.tenant_id")}
           AND {NO_OPEN_ORDER.format("d")}
         """,

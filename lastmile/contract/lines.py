@@ -1,20 +1,23 @@
 """The line that an order describes: customer, plan, access and devices."""
 
+import re
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
-from lastmile.fields.devices import MacAddress, OnuSerial
+from lastmile.fields.devices import DeviceText, Duid, MacAddress, OnuSerial, Oui
 from lastmile.fields.scalars import WholeNumber, any_case
 from lastmile.fields.stored import is_stored
 from lastmile.fields.text import GENERATED_ONLY, PRINTABLE, UNPADDED, USERNAME, looks_generated
 
 __all__ = [
+    "LINE_DEVICES",
     "Access",
     "AgentOption",
     "ConnectionType",
     "Customer",
+    "DeviceFields",
     "Email",
     "IpoeIdentity",
     "Line",
@@ -26,6 +29,7 @@ __all__ = [
     "ServicePlan",
     "TenantId",
     "Vlan",
+    "check_cpe_names",
 ]
 
 # Both end up in workflow ids, user names and realms: nothing that any of those would have to escape.
@@ -129,9 +133,20 @@ class Line(_Model):
     connection_type: Annotated[ConnectionType, BeforeValidator(any_case)]
     onu_serial: OnuSerial | None = None
     """One ONU has one line, or several of connection type `fttb`."""
+    onu_type: DeviceText | None = None
+    """The type of the ONU, as the OLT controller names it."""
+    speed_profile: DeviceText | None = None
+    """The profile of the OLT that has the rates of the plan. None: the controller sets the rates of the plan."""
     olt: Reference | None = None
     pon_port: PonPort | None = None
     cpe_mac: MacAddress | None = None
+    cpe_oui: Oui | None = None
+    """With the product class and the serial number: what identifies a CPE in TR-069. A CPE has one line."""
+    cpe_product_class: DeviceText | None = None
+    """None: the CPE reports none."""
+    cpe_serial: DeviceText | None = None
+    duid: Duid | None = None
+    """The DUID of the CPE. A DUID has one line."""
     s_vlan: Vlan | None = None
     c_vlan: Vlan | None = None
     circuit_id: AgentOption | None = None
@@ -149,6 +164,7 @@ class Line(_Model):
     def _consistent(self, info: ValidationInfo) -> Self:
         if is_stored(info):
             return self
+        check_cpe_names(self.cpe_oui, self.cpe_product_class, self.cpe_serial)
         if self.access is Access.PPPOE and self.identified_by is not None:
             raise ValueError("identified_by needs access 'ipoe'")
         if self.access is Access.IPOE and (self.identified_by is None) == (self.username is None):
@@ -173,5 +189,51 @@ class Line(_Model):
         return self.username if self.identified_by is None else ".".join(map(str, self._identity))
 
     @property
+    def cpe_identity(self) -> str | None:
+        """The MAC address of the CPE, or else its identity in TR-069; None: the line has no CPE."""
+        return self.cpe_mac or self.tr069_identity
+
+    @property
+    def tr069_identity(self) -> str | None:
+        """The OUI, product class and serial number of the CPE; None: the line has none.
+
+        They are joined as in the user name of a CPE (TR-069, section 3.4.4): `00D09E-HGW%2D1-CPE000001`.
+        """
+        if self.cpe_oui is None:
+            return None
+        named = [text for text in (self.cpe_product_class, self.cpe_serial) if text is not None]
+        return "-".join([self.cpe_oui, *map(_percent_encode, named)])
+
+    @property
     def _identity(self) -> list[str | None]:
         return [getattr(self, field) for field in self.identified_by.fields] if self.identified_by else []
+
+
+class DeviceFields(NamedTuple):
+    """The fields of a line that describe one of its devices."""
+
+    names: tuple[tuple[str, ...], ...]
+    """The fields that name the device, in each way to name it; the last one of a way is never missing."""
+    other: tuple[str, ...]
+
+
+LINE_DEVICES = (
+    DeviceFields((("onu_serial",),), ("onu_type",)),
+    DeviceFields((("cpe_mac",), ("cpe_oui", "cpe_product_class", "cpe_serial")), ("duid",)),
+)
+"""The ONU and the CPE of a line. A line that gets another device gets all of these fields with it."""
+
+
+def check_cpe_names(oui: str | None, product_class: str | None, serial: str | None) -> None:
+    """Raise `ValueError` where the fields name no CPE in TR-069, which knows none without OUI and serial number."""
+    if oui is not None and serial is None:
+        raise ValueError("cpe_oui needs cpe_serial")
+    if serial is not None and oui is None:
+        raise ValueError("cpe_serial needs cpe_oui")
+    if product_class is not None and serial is None:
+        raise ValueError("cpe_product_class needs cpe_oui and cpe_serial")
+
+
+def _percent_encode(text: str) -> str:
+    """Escape all but letters, digits and `_` (RFC 3986), so that the hyphens between the parts are unique."""
+    return re.sub("[^A-Za-z0-9_]", lambda found: f"%{ord(found[0]):02X}", text)

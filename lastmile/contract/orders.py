@@ -24,9 +24,10 @@ from lastmile.contract.lines import (
     ServicePlan,
     TenantId,
     Vlan,
+    check_cpe_names,
 )
 from lastmile.contract.suspension import Refusal, SuspensionMode
-from lastmile.fields.devices import MacAddress, OnuSerial
+from lastmile.fields.devices import DeviceText, Duid, MacAddress, OnuSerial, Oui
 from lastmile.fields.passwords import Password
 from lastmile.fields.scalars import Moment, TrueOrFalse, WholeNumber, any_case
 from lastmile.fields.text import PRINTABLE
@@ -255,23 +256,37 @@ class RotateCredentials(Order):
 
 
 class ReplaceDevice(Order):
-    """Put another ONU or CPE into service on the subscriber's line, in place of the one that the line has."""
+    """Put another ONU or CPE into service on the subscriber's line, in place of the one that the line has.
+
+    What the order does not say of another ONU or CPE, the line does not have afterwards. Without the name of another
+    one, the order corrects what the line has.
+    """
 
     operation = Operation.REPLACE_DEVICE
 
     onu_serial: OnuSerial | None = None
+    onu_type: DeviceText | None = None
+    speed_profile: DeviceText | None = None
     cpe_mac: MacAddress | None = None
+    cpe_oui: Oui | None = None
+    cpe_product_class: DeviceText | None = None
+    cpe_serial: DeviceText | None = None
+    duid: Duid | None = None
 
     @model_validator(mode="after")
-    def _not_empty(self) -> Self:
+    def _consistent(self) -> Self:
         if not self.changes:
-            raise ValueError("needs an onu_serial or a cpe_mac")
+            raise ValueError(f"needs one of {', '.join(_DEVICE)}")
+        check_cpe_names(self.cpe_oui, self.cpe_product_class, self.cpe_serial)
         return self
 
     @property
     def changes(self) -> dict[str, str]:
         """The fields of the line that change, with their new values."""
-        return self.model_dump(include={"onu_serial", "cpe_mac"}, exclude_none=True)
+        return self.model_dump(include={*_DEVICE}, exclude_none=True)
+
+
+_DEVICE = tuple(name for name in ReplaceDevice.model_fields if name not in Order.model_fields)
 
 
 class RelocateLine(Order):
@@ -285,17 +300,21 @@ class RelocateLine(Order):
     c_vlan: Vlan | None = None
     circuit_id: AgentOption | None = None
     remote_id: AgentOption | None = None
+    speed_profile: DeviceText | None = None
+    """The profile of the new OLT that has the rates of the plan."""
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
         if not self.changes:
-            raise ValueError("needs an olt, a pon_port, an s_vlan, a c_vlan, a circuit_id or a remote_id")
+            raise ValueError(
+                "needs an olt, a pon_port, an s_vlan, a c_vlan, a circuit_id, a remote_id or a speed_profile"
+            )
         return self
 
     @property
     def changes(self) -> dict[str, str | int]:
         """The fields of the line that change, with their new values."""
-        place = {"olt", "pon_port", "s_vlan", "c_vlan", "circuit_id", "remote_id"}
+        place = {"olt", "pon_port", "s_vlan", "c_vlan", "circuit_id", "remote_id", "speed_profile"}
         return self.model_dump(include=place, exclude_none=True)
 
 
@@ -307,6 +326,9 @@ class ChangePlan(Order):
     plan: ServicePlan
     on_refusal: Annotated[Refusal, BeforeValidator(any_case)] = Refusal.NEXT_LOGIN
     """What happens to a live session whose NAS does not take the new rates."""
+    speed_profile: DeviceText | None = None
+    """The profile of the OLT that has the rates of the new plan. None: the line has none afterwards, since the profile
+    that it has is that of the former plan."""
 
 
 class TransferLine(Order):

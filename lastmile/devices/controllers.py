@@ -20,7 +20,7 @@ class LineDevice:
 
     subscriber_ref: str
     identity: str
-    """Serial number of the ONU (ITU-T G.984.3), MAC address of the CPE."""
+    """Serial number of the ONU (ITU-T G.984.3). MAC address of the CPE; without one, `Line.tr069_identity`."""
     olt: str | None = None
     pon_port: str | None = None
     s_vlan: int | None = None
@@ -28,6 +28,14 @@ class LineDevice:
     shared: bool = False
     """Whether other lines are in service on the same ONU (`fttb`). The controller must not affect those lines."""
     tenant: str = ""
+    onu_type: str | None = None
+    """The type of the ONU, as the controller names it."""
+    speed_profile: str | None = None
+    """The profile of the OLT that has the rates of the plan. None: the controller sets the rates of the plan."""
+    oui: str | None = None
+    """With the product class and the serial number: what identifies the CPE in TR-069."""
+    product_class: str | None = None
+    serial: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

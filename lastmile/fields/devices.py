@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from lastmile.fields.rules import rule_error
 
-__all__ = ["MacAddress", "OnuSerial"]
+__all__ = ["DeviceText", "Duid", "MacAddress", "OnuSerial", "Oui"]
 
 _MAC_RULE = (
     "must be a MAC address of 12 hexadecimal digits, in six, three or two groups with one separator, "
@@ -18,6 +18,11 @@ _ONU_RULE = (
     "must be four letters of the vendor and eight hexadecimal digits, as in HWTC1A2B3C4D or HWTC-1A2B3C4D, "
     "or the same as 16 hexadecimal digits, as in 485754431A2B3C4D (ITU-T G.984.3)"
 )
+_OUI_RULE = "must be an OUI of six hexadecimal digits, as in 00D09E or 00-D0-9E"
+_DUID_RULE = (
+    "must be a DUID of 3 to 130 octets in hexadecimal digits, with one separator or none, "
+    "as in 00:03:00:01:00:1a:2b:3c:4d:5e or 00030001001a2b3c4d5e (RFC 8415)"
+)
 
 _HEX = "[0-9A-Fa-f]"
 _MACS: Sequence[re.Pattern[str]] = (
@@ -26,6 +31,10 @@ _MACS: Sequence[re.Pattern[str]] = (
     re.compile(f"{_HEX}{{4}}([:.-]){_HEX}{{4}}\\1{_HEX}{{4}}"),
     re.compile(f"{_HEX}{{6}}[:.-]{_HEX}{{6}}"),
 )
+_OUI = re.compile(f"{_HEX}{{2}}([:-]?){_HEX}{{2}}\\1{_HEX}{{2}}")
+# Two octets of the type, then 1 to 128 octets (RFC 8415, section 11.1).
+_DUID = re.compile(f"{_HEX}{{2}}([:-]?){_HEX}{{2}}(?:\\1{_HEX}{{2}}){{1,128}}")
+_SHORTENED = re.compile(r"[0-9](?:[.,][0-9]+)?E\+[0-9]+")
 _ONU = re.compile(f"(?P<vendor>[A-Za-z]{{4}}|{_HEX}{{8}})[-:]?(?P<number>{_HEX}{{8}})")
 
 
@@ -58,3 +67,36 @@ def _onu(written: Any) -> str:
 
 OnuSerial = Annotated[str, BeforeValidator(_onu)]
 """ITU-T G.984.3 serial number, normalised to `HWTC1A2B3C4D`: the vendor's letters, then eight hexadecimal digits."""
+
+
+def _oui(written: Any) -> str:
+    if not isinstance(written, str) or not _OUI.fullmatch(written):
+        raise rule_error(_OUI_RULE)
+    return re.sub("[:-]", "", written).upper()
+
+
+Oui = Annotated[str, BeforeValidator(_oui)]
+"""IEEE organizationally unique identifier, normalised as TR-069 writes the OUI of a CPE's manufacturer: `00D09E`."""
+
+
+def _duid(written: Any) -> str:
+    if not isinstance(written, str) or not _DUID.fullmatch(written):
+        raise rule_error(_DUID_RULE)
+    digits = re.sub("[:-]", "", written).lower()
+    return ":".join(digits[i : i + 2] for i in range(0, len(digits), 2))
+
+
+Duid = Annotated[str, BeforeValidator(_duid)]
+"""DHCP unique identifier (RFC 8415, section 11), normalised as Kea writes it: `00:03:00:01:00:1a:2b:3c:4d:5e`."""
+
+
+def _unshortened(text: str) -> str:
+    if _SHORTENED.fullmatch(text):
+        raise rule_error(
+            "must be written out, and not as a spreadsheet shortens a long number: format the column as text"
+        )
+    return text
+
+
+DeviceText = Annotated[str, Field(strict=True, pattern=r"^[!-~](?:[ -~]{0,62}[!-~])?$"), AfterValidator(_unshortened)]
+"""A text that a device or a controller has for itself, such as a product class: 1 to 64 characters, printable ASCII."""

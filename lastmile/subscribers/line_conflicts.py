@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, func, select
 
 from lastmile.contract.lines import ConnectionType, Line, Option82Policy
 from lastmile.db import TenantConnection
@@ -46,6 +46,12 @@ def _exclusive_resources(line: Line) -> Iterator[tuple[list[ColumnElement[bool]]
         yield [other.onu_serial == line.onu_serial, *exclusive], f"{words}, and only fttb lines share an ONU"
     if line.cpe_mac is not None:
         yield [other.cpe_mac == line.cpe_mac], f"line.cpe_mac: CPE {line.cpe_mac} already belongs to {{}}"
+    if line.cpe_serial is not None:
+        words = f"line.cpe_serial: CPE {line.tr069_identity} already belongs to {{}}"
+        product_class = func.coalesce(other.cpe_product_class, "") == (line.cpe_product_class or "")
+        yield [other.cpe_oui == line.cpe_oui, product_class, other.cpe_serial == line.cpe_serial], words
+    if line.duid is not None:
+        yield [other.duid == line.duid], f"line.duid: DUID {line.duid} already belongs to {{}}"
     port = [line.olt, line.pon_port, line.s_vlan, line.c_vlan]
     if None not in port:
         columns = [other.olt, other.pon_port, other.s_vlan, other.c_vlan]

@@ -138,7 +138,10 @@ async def test_reads_show_the_records_of_a_line(acme: httpx.AsyncClient, delegat
 async def test_network_profiles_are_found_by_what_a_line_is_attached_to(
     acme: httpx.AsyncClient, lines: AuditedEnv
 ) -> None:
-    await lines.provision(3, olt="olt-7", pon_port="0/1/3")
+    cpe = {"cpe_oui": "00D09E", "cpe_product_class": "HGW-1", "cpe_serial": "CPE000003"}
+    await lines.provision(
+        3, olt="olt-7", pon_port="0/1/3", onu_type="F660", speed_profile="1G", duid="000300011a", **cpe
+    )
     for wanted, found in {
         "": ["S-1", "S-2", "S-3"],
         "onu_serial=ACME-00000001": ["S-1"],
@@ -154,6 +157,8 @@ async def test_network_profiles_are_found_by_what_a_line_is_attached_to(
     path = "/v1/subscribers/S-3/network-profile"
     profile = await ok(acme, path)
     assert (profile["olt"], profile["cpe_mac"], profile["created_by_order"]) == ("olt-7", "00:1a:2b:00:00:03", "O-3")
+    assert (profile["onu_type"], profile["speed_profile"], profile["duid"]) == ("F660", "1G", "00:03:00:01:1a")
+    assert {name: profile[name] for name in cpe} == cpe
     known = (await acme.get(path)).headers["etag"]
     assert (await acme.get(path, headers={"If-None-Match": known})).status_code == 304
     await lines.deprovision(3)

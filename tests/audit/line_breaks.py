@@ -127,6 +127,13 @@ LINE_BREAKS = [
         r"ONU ACME0000FFFF is in service, but the network profile has ACME0000000\d",
     ),
     Break(
+        "other_device",
+        "UPDATE network_profiles SET cpe_mac = NULL, cpe_oui = '00D09E', cpe_product_class = 'HGW-1', cpe_serial = '1'"
+        " WHERE cpe_mac = '00:1a:2b:00:00:01'",
+        "S-1",
+        "CPE 00:1a:2b:00:00:01 is in service, but the network profile has 00D09E-HGW%2D1-1",
+    ),
+    Break(
         "half_changed",
         "INSERT INTO previous_values (tenant_id, created_by_order, step, subscriber_ref, value)"
         " VALUES ('acme', 'O-1', 'update_customer', 'S-1', '{}')",

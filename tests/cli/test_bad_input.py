@@ -28,8 +28,9 @@ async def test_order_with_five_mistakes_names_all_five(alone: Cli, book: Book) -
         "  line 2: plan.download_kbps: must be at least 1, and is 0",
         "  line 2: plan.upload_kbps: must be a whole number, and is 'fast'",
         "  line 2: line.s_vlan: must be at most 4094, and is 5000",
-        "  line 2: line.cpe_macs: Unknown field. Valid fields: connection_type, onu_serial, olt, pon_port, cpe_mac, "
-        "s_vlan, c_vlan, circuit_id, remote_id, option82_policy, access, identified_by, username. "
+        "  line 2: line.cpe_macs: Unknown field. Valid fields: connection_type, onu_serial, onu_type, speed_profile, "
+        "olt, pon_port, cpe_mac, cpe_oui, cpe_product_class, cpe_serial, duid, s_vlan, c_vlan, "
+        "circuit_id, remote_id, option82_policy, access, identified_by, username. "
         "Did you mean 'cpe_mac'?",
     ]
 
@@ -40,6 +41,17 @@ async def test_order_with_five_mistakes_names_all_five(alone: Cli, book: Book) -
         ({"customer": {"ref": "C-1"}}, "customer.name: is missing"),
         ({"line": {"connection_type": "dsl"}}, "line.connection_type: must be 'ftth', 'fttb', 'wireless' or 'hybrid'"),
         ({"line": {"connection_type": "ftth", "cpe_mac": "01:00:00:00:00:01"}}, "line.cpe_mac: must be a unicast"),
+        (
+            {"line": {"connection_type": "ftth", "cpe_oui": "00:D0", "cpe_serial": "1"}},
+            "line.cpe_oui: must be an OUI of six hexadecimal digits, as in 00D09E or 00-D0-9E, and is '00:D0'",
+        ),
+        (
+            {"line": {"connection_type": "ftth", "onu_type": "F660 "}},
+            "line.onu_type: must be 1 to 64 characters of printable ASCII, without a blank at the beginning or the "
+            "end, and is 'F660 '",
+        ),
+        ({"line": {"connection_type": "ftth", "duid": "0003"}}, "line.duid: must be a DUID of 3 to 130 octets"),
+        ({"line": {"connection_type": "ftth", "cpe_serial": "1"}}, "line: cpe_serial needs cpe_oui"),
         ({"addressing": {"ipv6_mode": "dual_stack"}}, "addressing: ipv6_mode 'dual_stack' needs ipv4_mode"),
         ({"addressing": {"ipv6_pd_size": 47}}, "addressing.ipv6_pd_size: must be at least 48, and is 47"),
         ({"customer": []}, "customer: must be an object"),

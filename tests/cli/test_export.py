@@ -29,11 +29,17 @@ def in_twin(order: ProvisionSubscriber) -> ProvisionSubscriber:
 def env(book: Book) -> list[dict[str, Any]]:
     static = {"ipv6_mode": "dual_stack", "ipv4_mode": "static", "ipv6_pd_size": 48}
     wireless = {"connection_type": "wireless", "s_vlan": 7, "circuit_id": 'a, "b"', "option82_policy": "enforce"}
+    onu = {"onu_serial": "ACME0000000A", "onu_type": "F 660", "speed_profile": "500M"}
+    cpe = {"cpe_oui": "00D09E", "cpe_product_class": "HGW-1", "cpe_serial": "CPE, 1", "duid": "00:03:00:01:1a"}
     return [
         book.order(1, addressing=static | {"ipv4_address": "198.51.100.2"}),
         book.order(2, customer={"ref": "C-2", "name": "Zoë; née Ö", "email": "z@example.net", "phone": "+31 20 1"}),
         book.order(3, line=wireless, addressing={"enable_ipv6": False}),
-        book.order(4, plan={"name": "a-b-1", "download_kbps": 300, "upload_kbps": 200, "price_ref": "P.1"}),
+        book.order(
+            4,
+            plan={"name": "a-b-1", "download_kbps": 300, "upload_kbps": 200, "price_ref": "P.1"},
+            line={"connection_type": "ftth", **onu, **cpe},
+        ),
     ]
 
 

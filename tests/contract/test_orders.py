@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from temporalio.api.common.v1 import Payload
 
-from lastmile.contract import Cleanup, DeprovisionSubscriber, Operation, ProvisionSubscriber, workflow_id
+from lastmile.contract import Cleanup, DeprovisionSubscriber, Operation, ProvisionSubscriber, ReplaceDevice, workflow_id
 from lastmile.contract.lines import Line, Reference, TenantId
 from lastmile.encryption.codec import data_converter
-from lastmile.fields.devices import MacAddress
+from lastmile.fields.devices import Duid, MacAddress, Oui
 
 ORDER: dict[str, Any] = {
     "tenant": "acme",
@@ -142,6 +142,101 @@ def test_unicast_mac_address_is_accepted_in_every_notation(raw: bytes) -> None:
     mac = bytes([raw[0] & 0xFE]) + raw[1:5] + bytes([raw[5] | 1])
     validate = TypeAdapter(MacAddress).validate_python
     assert validate(mac.hex()) == validate(mac.hex("-").upper()) == validate(mac.hex(".", 2)) == mac.hex(":")
+
+
+@pytest.mark.parametrize("written", ["00D09E", "00d09e", "00-D0-9E", "00:d0:9e"])
+def test_ouis_have_one_form(written: str) -> None:
+    assert TypeAdapter(Oui).validate_python(written) == "00D09E"
+
+
+@pytest.mark.parametrize("written", ["", "D09E", "00D09", "00D09EF", "00-D0:9E", "00 D0 9E", "00D09G", "0.00E+00", 5])
+def test_oui_of_another_form_is_refused(written: Any) -> None:
+    assert problems(with_line(cpe_oui=written, cpe_serial="1")) == {"line.cpe_oui"}
+
+
+@given(st.binary(min_size=3, max_size=130))
+def test_duid_is_accepted_in_every_notation(raw: bytes) -> None:
+    validate = TypeAdapter(Duid).validate_python
+    assert validate(raw.hex()) == validate(raw.hex("-").upper()) == validate(raw.hex(":")) == raw.hex(":")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "0003",
+        "00:03",
+        "000300010",
+        "00:03:0:1:00",
+        "00:03-00:01",
+        "0x00030001",
+        "00 03 00 01",
+        "3.0001E+19",
+        "zz0300",
+    ],
+)
+def test_duid_of_another_form_is_refused(written: str) -> None:
+    assert problems(with_line(duid=written)) == {"line.duid"}
+
+
+@given(st.binary(min_size=131, max_size=200))
+def test_duid_of_more_than_130_octets_is_refused(raw: bytes) -> None:
+    assert problems(with_line(duid=raw.hex())) == {"line.duid"}
+
+
+@pytest.mark.parametrize("field", ["onu_type", "speed_profile", "cpe_product_class", "cpe_serial"])
+@pytest.mark.parametrize("text", ["", " ", " HGW", "HGW ", "a\tb", "a\n", "Ä", "x" * 65, "1.23457E+14", "1E+11", 1])
+def test_text_that_no_device_has_is_refused(field: str, text: Any) -> None:
+    cpe = {"cpe_oui": "00D09E", "cpe_product_class": "HGW-1", "cpe_serial": "CPE000001"}
+    assert problems(with_line(**(cpe | {field: text}))) == {f"line.{field}"}
+
+
+@pytest.mark.parametrize("field", ["onu_type", "speed_profile", "cpe_product_class", "cpe_serial"])
+def test_text_of_a_device_can_have_blanks_inside(field: str) -> None:
+    cpe = {"cpe_oui": "00D09E", "cpe_product_class": "HGW-1", "cpe_serial": "CPE000001"}
+    line = ProvisionSubscriber.model_validate(with_line(**(cpe | {field: "F 660 (v2)"}))).line
+    assert getattr(line, field) == "F 660 (v2)"
+
+
+@pytest.mark.parametrize(
+    ("cpe", "words"),
+    [
+        ({"cpe_oui": "00D09E"}, "cpe_oui needs cpe_serial"),
+        ({"cpe_serial": "1"}, "cpe_serial needs cpe_oui"),
+        ({"cpe_oui": "00D09E", "cpe_product_class": "HGW"}, "cpe_oui needs cpe_serial"),
+        ({"cpe_product_class": "HGW"}, "cpe_product_class needs cpe_oui and cpe_serial"),
+    ],
+)
+def test_cpe_that_tr069_does_not_identify_is_refused(cpe: dict[str, str], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        ProvisionSubscriber.model_validate(with_line(**cpe))
+    with pytest.raises(ValidationError, match=words):
+        ReplaceDevice.model_validate({"tenant": "acme", "order_id": "O-1", "subscriber_ref": "S-1"} | cpe)
+
+
+def test_cpe_identity_is_the_mac_address_or_that_of_tr069() -> None:
+    named = {"cpe_oui": "00d09e", "cpe_product_class": "HGW-1", "cpe_serial": "CPE000001"}
+    both = ProvisionSubscriber.model_validate(with_line(**named)).line
+    assert (both.cpe_identity, both.tr069_identity) == ("00:1a:2b:3c:4d:5e", "00D09E-HGW%2D1-CPE000001")
+    without_mac = ProvisionSubscriber.model_validate(with_line(cpe_mac=None, **named)).line
+    assert without_mac.cpe_identity == "00D09E-HGW%2D1-CPE000001"
+    without_class = Line(connection_type="ftth", cpe_oui="00D09E", cpe_serial="a b_1%")
+    assert without_class.cpe_identity == "00D09E-a%20b_1%25"
+    assert Line(connection_type="ftth", duid="000300011a").cpe_identity is None
+
+
+_device_texts = st.text(st.sampled_from("aB1-%_"), min_size=1, max_size=4)
+
+
+@given(*[st.none() | _device_texts, _device_texts] * 2)
+def test_different_cpes_have_different_identities(
+    one_class: str | None, one_serial: str, other_class: str | None, other_serial: str
+) -> None:
+    one, other = (
+        Line(connection_type="ftth", cpe_oui="00D09E", cpe_product_class=product_class, cpe_serial=serial)
+        for product_class, serial in ((one_class, one_serial), (other_class, other_serial))
+    )
+    assert (one.cpe_identity == other.cpe_identity) is (one == other)
 
 
 @given(st.integers())

@@ -240,12 +240,17 @@ def test_every_column_has_a_strict_type(tmp_path: Path) -> None:
     free = {
         "customer.name",
         "requested_by",
+        "line.onu_type",
+        "line.speed_profile",
+        "line.cpe_product_class",
+        "line.cpe_serial",
         "line.circuit_id",
         "line.remote_id",
         "line.username",
         "password",
         "addressing.vrf",
     }
+    cpe = {"line.cpe_oui": "00D09E", "line.cpe_serial": "1"}
     for column in COLUMNS:
-        ((_, words),) = judged(sheet(tmp_path / "orders.csv", row(**{column: "=1.5E+3 ?"})))
+        ((_, words),) = judged(sheet(tmp_path / "orders.csv", row(**(cpe | {column: "=1.5E+3 ?"}))))
         assert (column in free) == (words == "O-1"), f"{column}: {words}"

@@ -191,6 +191,8 @@ async def test_create_network_profile_with_other_values_names_the_fields(
     [
         ({"cpe_mac": None}, "line.onu_serial: ONU ABCD00000001 already belongs to subscriber S-1's line"),
         ({"onu_serial": None}, "line.cpe_mac: CPE 00:1a:2b:3c:4d:5e already belongs to subscriber S-1's line"),
+        ({}, "line.cpe_serial: CPE 00D09E-HGW%2D1-CPE000001 already belongs to subscriber S-1's line"),
+        ({}, "line.duid: DUID 00:03:00:01:00:1a:2b:3c:4d:5e already belongs to subscriber S-1's line"),
     ],
 )
 async def test_create_network_profile_with_the_device_of_another_line_is_refused(
@@ -231,6 +233,9 @@ async def second_line(
 
 ONU = {"onu_serial": "HWTC1A2B3C4D"}
 FTTB = ONU | {"connection_type": "fttb"}
+CPE = {"cpe_oui": "00D09E", "cpe_serial": "CPE000001"}
+CPE_OF_CLASS = CPE | {"cpe_product_class": "HGW-1"}
+DUID = {"duid": "00:03:00:01:00:1a:2b:3c:4d:5e"}
 
 
 @pytest.mark.parametrize(
@@ -241,6 +246,13 @@ FTTB = ONU | {"connection_type": "fttb"}
         (FTTB, ONU, "ONU HWTC1A2B3C4D already belongs to subscriber S-1's line"),
         (PORT, PORT, "S-VLAN 100 and C-VLAN 201 on port 0/1/3 of OLT olt-1 already belong to subscriber S-1's line"),
         (FTTB | PORT, FTTB | PORT, "line.c_vlan: S-VLAN 100 and C-VLAN 201"),
+        (CPE, CPE, "line.cpe_serial: CPE 00D09E-CPE000001 already belongs to subscriber S-1's line"),
+        (
+            CPE_OF_CLASS | {"cpe_mac": "00:1a:2b:3c:4d:5e"},
+            CPE_OF_CLASS,
+            "line.cpe_serial: CPE 00D09E-HGW%2D1-CPE000001 already belongs to subscriber S-1's line",
+        ),
+        (DUID, {"duid": "00030001001A2B3C4D5E"}, "line.duid: DUID 00:03:00:01:00:1a:2b:3c:4d:5e already belongs to"),
         (ENFORCED, ENFORCED, "line.circuit_id: 'olt-1 {0}/1' already belongs to subscriber S-1's line"),
     ],
 )
@@ -259,12 +271,45 @@ async def test_create_network_profile_with_an_exclusive_resource_is_refused(
         (PORT, PORT | {"pon_port": "0/1/4"}),
         ({"s_vlan": 100, "c_vlan": 201}, {"s_vlan": 100, "c_vlan": 201}),
         (ENFORCED, ENFORCED | {"option82_policy": "log"}),
+        (CPE, CPE_OF_CLASS),
+        (CPE, CPE | {"cpe_oui": "00D09F"}),
+        (CPE, CPE | {"cpe_serial": "CPE000002"}),
+        (DUID, {"duid": "00:03:00:01:00:1a:2b:3c:4d:5f"}),
+        ({"onu_type": "F660", "speed_profile": "500M"}, {"onu_type": "F660", "speed_profile": "500M"}),
     ],
 )
 async def test_create_network_profile_with_a_shareable_resource_is_created(
     act: Act, subscriber: CreatedRecord, first: dict[str, Any], second: dict[str, Any]
 ) -> None:
     assert await second_line(act, subscriber, first, second)
+
+
+async def test_cpe_of_another_tenant_does_not_conflict(act: Act, subscriber: CreatedRecord, ada: Customer) -> None:
+    line = Line.model_validate(BARE | CPE_OF_CLASS | DUID)
+    await act(create_network_profile, "acme", "o1", subscriber, line)
+    await act(create_customer, "other", "o1", ada, tenant="other")
+    theirs = await act(create_subscriber, "other", "o1", "S-1", "C-1", tenant="other")
+    assert await act(create_network_profile, "other", "o1", theirs, line, tenant="other")
+
+
+@pytest.mark.parametrize(
+    "cpe",
+    [
+        {"cpe_mac": "00:1a:2b:3c:4d:5e"},
+        CPE,
+        CPE_OF_CLASS,
+        CPE_OF_CLASS | {"cpe_mac": "00:1a:2b:3c:4d:5e"},
+        CPE | {"cpe_product_class": "".join(map(chr, range(33, 97))), "cpe_serial": "".join(map(chr, range(63, 127)))},
+        {},
+    ],
+)
+async def test_database_writes_the_identity_of_a_cpe_as_the_contract_does(
+    act: Act, subscriber: CreatedRecord, owner: asyncpg.Connection, cpe: dict[str, Any]
+) -> None:
+    line = Line.model_validate(BARE | cpe)
+    await act(create_network_profile, "acme", "o1", subscriber, line)
+    written = "SELECT lastmile_cpe_identity(cpe_mac, cpe_oui, cpe_product_class, cpe_serial) FROM network_profiles"
+    assert await owner.fetchval(written) == line.cpe_identity
 
 
 async def test_onu_and_vlans_of_a_removed_line_are_free_again(act: Act, subscriber: CreatedRecord) -> None:

@@ -1,5 +1,7 @@
 """Controllers of devices that record what they are told."""
 
+from dataclasses import replace
+
 from lastmile.devices.controllers import DONE, LineDevice, Outcome
 
 __all__ = ["RecordingController"]
@@ -25,7 +27,12 @@ class RecordingController:
         if failure := self.failing.get(device.identity):
             raise failure
         self.told.append(("on", device))
-        self.on[device.identity] = device
+        # A CPE whose MAC address an order corrects is the same CPE.
+        self.on = {
+            identity: other
+            for identity, other in self.on.items()
+            if device.serial is None or _tr069_names(other) != _tr069_names(device)
+        } | {device.identity: device}
         return self._answer(device)
 
     async def switch_off(self, device: LineDevice) -> Outcome:
@@ -36,6 +43,8 @@ class RecordingController:
 
     async def set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> Outcome:
         self.speeds[device.subscriber_ref] = (download_kbps, upload_kbps)
+        if device.identity in self.on:
+            self.on[device.identity] = replace(device, shared=False)
         return self._answer(device)
 
     def _answer(self, device: LineDevice) -> Outcome:
@@ -46,3 +55,7 @@ class RecordingController:
     def words(self) -> list[str]:
         """What the controller was told, in order."""
         return [f"{what} {device.identity} {device.pon_port}" for what, device in self.told]
+
+
+def _tr069_names(cpe: LineDevice) -> tuple[str | None, ...]:
+    return cpe.oui, cpe.product_class, cpe.serial

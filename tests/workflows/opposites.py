@@ -33,8 +33,8 @@ FIELDS = {
     Operation.UPDATE_CUSTOMER: ("name", "email", "phone"),
     Operation.TRANSFER: ("customer",),
     Operation.ROTATE_CREDENTIALS: ("password",),
-    Operation.REPLACE_DEVICE: ("onu_serial", "cpe_mac"),
-    Operation.RELOCATE: ("olt", "pon_port", "s_vlan", "c_vlan", "circuit_id", "remote_id"),
+    Operation.REPLACE_DEVICE: ("onu_serial", "onu_type", "speed_profile", "cpe_mac", "cpe_serial", "duid"),
+    Operation.RELOCATE: ("olt", "pon_port", "s_vlan", "c_vlan", "circuit_id", "remote_id", "speed_profile"),
     Operation.CHANGE_PLAN: ("plan",),
     Operation.CHANGE_ADDRESSING: ("addressing",),
     Operation.RENUMBER: ("prefix",),
@@ -58,6 +58,12 @@ VALUES: Mapping[str, Callable[[int, int], Any]] = {
     "plan": lambda _, nth: (PLAN, NEW_PLAN, PLAN.model_copy(update={"price_ref": "P-499"}))[nth],
     "username": lambda number, nth: f"ada{nth}@isp{number}.example",
     "onu_serial": lambda number, nth: f"ACME{number:04X}{nth:04X}",
+    "onu_type": lambda _, nth: f"F 66{nth}",
+    "speed_profile": lambda _, nth: f"{nth}00M",
+    "cpe_oui": lambda _, nth: f"00D09{nth}",
+    "cpe_product_class": lambda _, nth: f"HGW-{nth}",
+    "cpe_serial": lambda _, nth: f"CPE{nth}",
+    "duid": lambda _, nth: f"00:03:00:01:0{nth}",
     "cpe_mac": lambda number, nth: f"02:00:{number >> 8:02x}:{number & 255:02x}:00:{nth:02x}",
     "olt": lambda _, nth: f"olt-{nth}",
     "pon_port": lambda _, nth: f"1/1/{nth}",
@@ -69,7 +75,14 @@ VALUES: Mapping[str, Callable[[int, int], Any]] = {
 """The nth value of a field in the tenant with this number. RADIUS user names are made of some: each exists once."""
 
 OF_CUSTOMER = ("name", "email", "phone")
-OF_LINE = ("onu_serial", "cpe_mac", *FIELDS[Operation.RELOCATE])
+OF_LINE = ("onu_serial", "onu_type", "cpe_mac", "cpe_serial", "duid", *FIELDS[Operation.RELOCATE])
+
+TR069 = ("cpe_oui", "cpe_product_class")
+WHOLE = (
+    (("onu_serial",), ("onu_serial", "onu_type")),
+    (("cpe_mac", "cpe_serial"), ("cpe_mac", "cpe_serial", "duid")),
+)
+"""What names a device, and what else a line loses with that device: an order that puts it back says all of it."""
 
 ADDRESSINGS: tuple[dict[str, Any], ...] = (
     {"ipv6_mode": "pd"},
@@ -132,6 +145,7 @@ def _lines(draw: st.DrawFn) -> dict[str, Any]:
     ipoe = identity is not None or draw(st.booleans())
     policy = draw(st.sampled_from(Option82Policy))
     needed = {*(identity.fields if identity else ()), *(["circuit_id"] if policy is Option82Policy.ENFORCE else ())}
+    of_line = {field: draw(_nth if field in needed else st.none() | _nth) for field in OF_LINE}
     return {
         "connection_type": draw(st.sampled_from(["ftth", "fttb"])),
         "access": "ipoe" if ipoe else "pppoe",
@@ -139,7 +153,9 @@ def _lines(draw: st.DrawFn) -> dict[str, Any]:
         "username": None if identity else 0 if ipoe else draw(st.none() | _nth),
         "password": None if ipoe else draw(st.none() | _nth),
         "option82_policy": policy,
-        **{field: draw(_nth if field in needed else st.none() | _nth) for field in OF_LINE},
+        **dict.fromkeys(TR069),
+        **of_line,
+        **_tr069(of_line["cpe_serial"]),
         **dict.fromkeys((*OF_CUSTOMER, "plan", "customer"), 0),
         "addressing": draw(st.sampled_from(ADDRESSINGS)),
         "mode": draw(st.none() | st.sampled_from(SuspensionMode)),
@@ -160,11 +176,27 @@ def _changes(draw: st.DrawFn, now: dict[str, Any]) -> Change:
         field: draw(_new_value(now, operation, field))
         for field in draw(st.lists(st.sampled_from(allowed[operation]), min_size=1, unique=True))
     }
+    if operation is Operation.REPLACE_DEVICE:
+        values |= {
+            field: draw(_nth)
+            for names, fields in WHOLE
+            if not values.keys().isdisjoint(names)
+            for field in fields
+            if now[field] is not None and field not in values
+        }
+        values |= _tr069(values.get("cpe_serial"))
+    if operation is Operation.CHANGE_PLAN:
+        values["speed_profile"] = draw(st.none() | _nth)
     if operation is Operation.TRANSFER:
         values |= dict.fromkeys(OF_CUSTOMER, 0)
     steps = OPERATIONS[operation].steps
     undone = [step.name for step in steps[: next((at for at, step in enumerate(steps) if step.pivot), len(steps))]]
     return Change(operation, values, draw(st.just("") | st.sampled_from(undone)))
+
+
+def _tr069(serial: int | None) -> dict[str, Any]:
+    """Return the fields that identify a CPE together with its serial number."""
+    return {} if serial is None else dict.fromkeys(TR069, serial)
 
 
 def _changeable(now: dict[str, Any], operation: Operation) -> list[str]:

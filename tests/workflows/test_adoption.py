@@ -96,6 +96,18 @@ def lines(orders: Orders) -> list[ProvisionSubscriber]:
     business = Addressing.model_validate({"ipv6_mode": "dual_stack", "ipv6_pd_size": 48, "ipv4_mode": "static"})
     kinds: list[dict[str, Any]] = [
         {},
+        {
+            "line": Line(
+                connection_type="ftth",
+                onu_serial="ACME0000000A",
+                onu_type="F660",
+                speed_profile="500M",
+                cpe_oui="00D09E",
+                cpe_product_class="HGW-1",
+                cpe_serial="CPE000001",
+                duid="00:03:00:01:00:1a:2b:3c:4d:5e",
+            )
+        },
         {"line": Line(connection_type="ftth", username="ada@isp.example", circuit_id="a|1"), "addressing": business},
         {"line": Line(connection_type="ftth", access="ipoe", identified_by="circuit_id", circuit_id="eth 1/1#2")},
         {
@@ -122,6 +134,10 @@ async def test_exported_lines_are_adopted_byte_for_byte_in_radius(
     assert await there.in_radius() == await here.in_radius()
     held = "SELECT subscriber_ref, purpose, prefix::text, state, login_name FROM delegations ORDER BY 1, 2"
     assert await there.owner.fetch(held) == await here.owner.fetch(held)
+    attached = "SELECT to_jsonb(n) - '{id,subscriber_id,created_at}'::text[] FROM network_profiles n ORDER BY 1"
+    assert await there.owner.fetch(attached) == await here.owner.fetch(attached)
+    recorded = "SELECT subscriber_ref, kind, identity, in_service FROM devices ORDER BY 1, 2"
+    assert await there.owner.fetch(recorded) == await here.owner.fetch(recorded)
     read = await here.owner.fetch("SELECT DISTINCT actor FROM audit_log WHERE action = 'read'")
     assert [row["actor"] for row in read] == ["ops"]
 

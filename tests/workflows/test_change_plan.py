@@ -11,6 +11,7 @@ from temporalio.client import Client
 
 from lastmile.client.orders import Lastmile
 from lastmile.contract import ResultStatus
+from lastmile.contract.lines import Line
 from lastmile.contract.suspension import Refusal, SuspensionMode
 from lastmile.db import Database
 from lastmile.devices.controllers import DONE, Outcome
@@ -19,6 +20,8 @@ from lastmile.devstack.nas import ACK, ScriptedNas, nak
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.groups import Group
 from lastmile.radius.membership import move_account, read_group
+from lastmile.services.dry_run import dry_run
+from lastmile.services.order_files.reader import NumberedOrder
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
 from tests.support.faults import Faults, Gate, refused
@@ -241,6 +244,7 @@ class SpeedController:
 
     def __init__(self) -> None:
         self.speeds: list[tuple[str, int, int, bool]] = []
+        self.profiles: list[str | None] = []
 
     async def check(self) -> str:
         return "recording"
@@ -253,6 +257,7 @@ class SpeedController:
 
     async def set_speed(self, device: Any, download_kbps: int, upload_kbps: int) -> Outcome:
         self.speeds.append((device.identity, download_kbps, upload_kbps, device.shared))
+        self.profiles.append(device.speed_profile)
         return DONE
 
 
@@ -278,6 +283,43 @@ async def test_onu_gets_the_rates_of_the_plan_and_the_old_ones_back(
         ("ACME00000000", 500_000, 250_000, False),
         ("ACME00000000", 1_000_000, 500_000, False),
     ]
+
+
+async def test_onu_gets_the_speed_profile_of_the_plan_and_the_old_one_back(
+    client: Client,
+    settings: Settings,
+    database: Database,
+    authorization: DynamicAuthorization,
+    orders: Orders,
+    faults: Faults,
+    owner: asyncpg.Connection,
+) -> None:
+    controller = SpeedController()
+    line = Line(connection_type="ftth", onu_serial="ACME00000000", speed_profile="500M")
+    async with build_worker(client, settings, database, authorization, onu=controller):
+        lastmile = Lastmile(client, task_queue=settings.task_queue)
+        await lastmile.execute(orders.provision(line=line))
+        before = await what_is_there(owner)
+        faults.before["O-2", "change_billing_plan"] = refused
+        await lastmile.execute(orders.change_plan("O-2", speed_profile="1G"))
+        assert await what_is_there(owner) == before
+        assert (await lastmile.execute(orders.change_plan("O-3", speed_profile="1G"))).status is ResultStatus.COMPLETED
+        assert await owner.fetchval("SELECT speed_profile FROM network_profiles") == "1G"
+        assert (await lastmile.execute(orders.change_plan("O-4", plan=PLAN))).status is ResultStatus.COMPLETED
+    assert controller.profiles == ["1G", "500M", "1G", None]
+    assert await owner.fetchval("SELECT speed_profile FROM network_profiles") is None
+    assert await owner.fetchval("SELECT count(*) FROM previous_values") == 0
+
+
+async def test_dry_run_of_change_plan_says_which_speed_profile_changes(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database
+) -> None:
+    await lastmile.execute(orders.provision(line=Line(connection_type="ftth", speed_profile="500M")))
+    before = await what_is_there(owner)
+    (plan,) = await dry_run(database, [NumberedOrder(1, orders.change_plan())])
+    details = [step["detail"] for step in plan.as_json()["steps"] if step["step"] == "change_onu_speed"]
+    assert details == ["speed_profile from 500M to none"]
+    assert await what_is_there(owner) == before
 
 
 @pytest.mark.freeradius_required

@@ -190,6 +190,13 @@ async def test_new_order_for_a_line_in_service_changes_nothing(
             {"line": {"connection_type": "ftth", "s_vlan": 7}},
             ["line.onu_serial: the line has ACME00000000, but the order has none", "line.s_vlan: the line has 100"],
         ),
+        (
+            {"line": {"connection_type": "ftth", "onu_type": "F660", "duid": "000300011a"}},
+            [
+                "line.onu_type: the line has none, but the order has F660",
+                "line.duid: the line has none, but the order has 00:03:00:01:1a",
+            ],
+        ),
     ],
 )
 async def test_order_that_differs_from_the_live_line_names_each_difference(

@@ -128,6 +128,20 @@ async def test_relocate_and_back_leaves_everything_as_before(
     assert await what_is_there(owner) == before
 
 
+async def test_relocate_gives_the_onu_the_speed_profile_of_the_new_olt(
+    controlled: Lastmile, orders: Orders, olt: RecordingController
+) -> None:
+    line = Line(connection_type="ftth", onu_serial=ONU, onu_type="F660", speed_profile="500M", olt="olt-1")
+    await controlled.execute(orders.provision(line=line))
+    await controlled.execute(orders.relocate(olt="olt-2", speed_profile="500-down"))
+    told = [(what, device.olt, device.onu_type, device.speed_profile) for what, device in olt.told]
+    assert told == [
+        ("on", "olt-1", "F660", "500M"),
+        ("off", "olt-1", "F660", "500M"),
+        ("on", "olt-2", "F660", "500-down"),
+    ]
+
+
 async def test_relocate_to_the_vlans_of_another_line_is_refused(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
 ) -> None:

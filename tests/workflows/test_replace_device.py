@@ -27,12 +27,33 @@ from tests.workflows.test_takeover import lost
 
 OLD, NEW, THIRD = "ACME00000000", "ACME0000FFFF", "ACME0000EEEE"
 OLD_MAC, NEW_MAC = "00:1a:2b:00:00:00", "00:1a:2b:00:ff:ff"
+CPE = {"cpe_oui": "00D09E", "cpe_product_class": "HGW-1", "cpe_serial": "CPE000001"}
+NEW_CPE = CPE | {"cpe_serial": "CPE000002"}
+CPE_ID, NEW_CPE_ID = "00D09E-HGW%2D1-CPE000001", "00D09E-HGW%2D1-CPE000002"
 BY_MAC = Line(connection_type="ftth", onu_serial=OLD, cpe_mac=OLD_MAC, access="ipoe", identified_by="mac")
 
 
 @pytest.fixture
 async def olt() -> RecordingController:
     return RecordingController()
+
+
+@pytest.fixture
+async def acs() -> RecordingController:
+    return RecordingController()
+
+
+@pytest.fixture
+async def with_acs(
+    client: Client,
+    settings: Settings,
+    database: Database,
+    authorization: DynamicAuthorization,
+    acs: RecordingController,
+) -> AsyncIterator[Lastmile]:
+    """Return the client of a provisioning system, with a worker that has an ACS."""
+    async with build_worker(client, settings, database, authorization, cpe=acs):
+        yield Lastmile(client, task_queue=settings.task_queue)
 
 
 @pytest.fixture
@@ -128,7 +149,8 @@ async def test_replace_device_by_one_of_another_line_is_refused(
 
 
 def test_replace_device_without_a_device_is_refused(orders: Orders) -> None:
-    with pytest.raises(ValidationError, match="needs an onu_serial or a cpe_mac"):
+    words = "needs one of onu_serial, onu_type, speed_profile, cpe_mac, cpe_oui, cpe_product_class, cpe_serial, duid"
+    with pytest.raises(ValidationError, match=words):
         ReplaceDevice(tenant="acme", order_id="O-2", subscriber_ref=orders.ref)
 
 
@@ -140,6 +162,98 @@ async def test_replace_device_switches_the_old_onu_off_and_the_new_one_on(
     assert outcomes(result)["change_onu"] == "done"
     assert olt.words == [f"on {OLD} 1/1/1", f"off {OLD} 1/1/1", f"on {NEW} 1/1/1"]
     assert await owner.fetchval("SELECT confirmed FROM devices WHERE kind = 'onu'")
+
+
+async def test_replace_device_switches_the_cpes_that_tr069_identifies(
+    with_acs: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection, acs: RecordingController
+) -> None:
+    await with_acs.execute(orders.provision(line=Line(connection_type="ftth", duid="000300011a", **CPE)))
+    before = await what_is_there(owner)
+    faults.before[("O-2", "update_account")] = refused
+    assert (await with_acs.execute(orders.replace_device(**NEW_CPE))).status is ResultStatus.ROLLED_BACK
+    assert await what_is_there(owner) == before
+
+    result = await with_acs.execute(orders.replace_device("O-3", **NEW_CPE))
+
+    assert (result.status, outcomes(result)["change_cpe"]) == (ResultStatus.COMPLETED, "done")
+    there, back = [f"off {CPE_ID} None", f"on {NEW_CPE_ID} None"], [f"off {NEW_CPE_ID} None", f"on {CPE_ID} None"]
+    assert acs.words == [f"on {CPE_ID} None", *there, *back, *there]
+    (cpe,) = acs.on.values()
+    assert (cpe.oui, cpe.product_class, cpe.serial) == ("00D09E", "HGW-1", "CPE000002")
+    assert await owner.fetchval("SELECT identity FROM devices WHERE in_service") == NEW_CPE_ID
+    assert await owner.fetchval("SELECT duid FROM network_profiles") is None
+
+
+async def test_replace_device_that_adds_a_mac_address_keeps_the_cpe_on(
+    with_acs: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database, acs: RecordingController
+) -> None:
+    """The line gets another name of the CPE that it has, which so gets another identity."""
+    await with_acs.execute(orders.provision(line=Line(connection_type="ftth", **CPE)))
+    result = await with_acs.execute(orders.replace_device(cpe_mac=NEW_MAC, **CPE))
+    assert result.status is ResultStatus.COMPLETED
+    assert acs.words == [f"on {CPE_ID} None", f"on {NEW_MAC} None"]
+    assert await owner.fetchval("SELECT identity FROM devices") == NEW_MAC
+    assert await findings(database) == []
+
+
+async def test_replace_device_that_corrects_the_onu_type_keeps_the_onu_on(
+    controlled: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection, olt: RecordingController
+) -> None:
+    await controlled.execute(orders.provision())
+    before = await what_is_there(owner)
+    faults.before[("O-2", "update_account")] = refused
+    changes = {"onu_type": "F670", "speed_profile": "1G"}
+    assert (await controlled.execute(orders.replace_device(**changes))).status is ResultStatus.ROLLED_BACK
+    assert await what_is_there(owner) == before
+
+    result = await controlled.execute(orders.replace_device("O-3", **changes))
+
+    assert (result.status, outcomes(result)["change_onu"]) == (ResultStatus.COMPLETED, "done")
+    assert outcomes(result)["change_cpe"] == "skipped"
+    told = [(what, device.onu_type, device.speed_profile) for what, device in olt.told]
+    assert told == [("on", None, None), ("on", "F670", "1G"), ("on", None, None), ("on", "F670", "1G")]
+
+
+async def test_replace_device_by_the_cpe_of_another_line_is_refused(lastmile: Lastmile, orders: Orders) -> None:
+    cpe = Line(connection_type="ftth", duid="000300011a", **CPE)
+    await lastmile.execute(orders.provision(line=Line(connection_type="ftth")))
+    await lastmile.execute(orders.provision("O-1b", nth=1, line=cpe))
+
+    result = await lastmile.execute(orders.replace_device(duid="00:03:00:01:1a", **CPE))
+
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert result.reason == (
+        f"change_line: cpe_serial: CPE {CPE_ID} already belongs to subscriber {orders.ref}-1's line; "
+        f"duid: DUID 00:03:00:01:1a already belongs to subscriber {orders.ref}-1's line. "
+        "Change or deprovision that line first, or order another value."
+    )
+
+
+async def test_order_after_a_lost_one_of_an_older_version_knows_the_onu_of_that_order(
+    controlled: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection, olt: RecordingController
+) -> None:
+    """The older version kept a device and a line without the fields that have come since."""
+    await controlled.execute(orders.provision())
+    before = await what_is_there(owner)
+    await lost(controlled, orders.replace_device(onu_serial=NEW), faults, "change_cpe")
+    await owner.execute(
+        """
+        UPDATE previous_values SET value = CASE step
+            WHEN 'change_line' THEN jsonb_set(value, '{line}',
+                (value -> 'line') - '{onu_type,speed_profile,cpe_oui,cpe_product_class,cpe_serial,duid}'::text[])
+            ELSE jsonb_set(value, '{devices}', (
+                SELECT jsonb_agg(device - '{onu_type,speed_profile,oui,product_class,serial}'::text[])
+                FROM jsonb_array_elements(value -> 'devices') AS device))
+        END
+        """
+    )
+    faults.before[("O-3", "update_account")] = refused
+
+    result = await controlled.execute(orders.replace_device("O-3", onu_serial=NEW))
+
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert set(olt.on) == {OLD}
+    assert await what_is_there(owner) == before
 
 
 async def test_replace_device_that_is_rolled_back_puts_the_old_onu_back(
@@ -302,3 +416,28 @@ async def test_dry_run_of_replace_device_says_what_would_change(
         {"step": "update_account", "action": "reuse", "detail": f"account {orders.ref}@acme.lastmile"},
     ]
     assert await what_is_there(owner) == before
+
+
+async def test_dry_run_of_replace_device_says_what_the_line_loses(
+    lastmile: Lastmile, orders: Orders, database: Database
+) -> None:
+    await lastmile.execute(orders.provision(line=Line(connection_type="ftth", cpe_mac=OLD_MAC, duid="000300011a")))
+    (plan,) = await dry_run(database, [NumberedOrder(1, orders.replace_device(onu_type="F660", **CPE))])
+    details = {step["step"]: step["detail"] for step in json.loads(json.dumps(plan.as_json()))["steps"]}
+    assert details["change_line"] == (
+        f"onu_type from none to F660, cpe_mac from {OLD_MAC} to none, cpe_oui from none to 00D09E, "
+        "cpe_product_class from none to HGW-1, cpe_serial from none to CPE000001, duid from 00:03:00:01:1a to none"
+    )
+    assert details["change_onu"] == "the line has no ONU"
+    assert details["change_cpe"] == f"{CPE_ID} in service, and {OLD_MAC} out of service"
+
+
+async def test_dry_run_of_replace_device_names_the_corrected_fields(
+    lastmile: Lastmile, orders: Orders, database: Database
+) -> None:
+    await lastmile.execute(orders.provision())
+    corrected = orders.replace_device(onu_type="F660", cpe_mac=OLD_MAC, **CPE)
+    (plan,) = await dry_run(database, [NumberedOrder(1, corrected)])
+    details = {step["step"]: step["detail"] for step in json.loads(json.dumps(plan.as_json()))["steps"]}
+    assert details["change_onu"] == f"{OLD} in service with the new onu_type"
+    assert details["change_cpe"] == f"{OLD_MAC} in service with the new cpe_oui, cpe_product_class, cpe_serial"

@@ -26,10 +26,12 @@ CHANGE_PLAN: OrderType[ChangePlan] = OrderType(
         ),
         Step(
             "change_onu_speed",
-            "give the ONU the rates of the plan",
+            "give the line the speed profile of the plan, and the ONU its rates",
             CallKind.DEVICE,
             undo="restore_onu_speed",
-            content=lambda order: (order.plan,),
+            content=lambda order: (order.plan, order.speed_profile),
+            creates=(RecordKind.PREVIOUS_VALUES,),
+            changes=(RecordKind.NETWORK_PROFILE,),
         ),
         Step(
             "change_billing_plan",

@@ -65,9 +65,15 @@ class LineRecord(BaseModel):
 
     connection_type: str
     onu_serial: str | None = None
+    onu_type: str | None = None
+    speed_profile: str | None = None
     olt: str | None = None
     pon_port: str | None = None
     cpe_mac: str | None = None
+    cpe_oui: str | None = None
+    cpe_product_class: str | None = None
+    cpe_serial: str | None = None
+    duid: str | None = None
     s_vlan: int | None = None
     c_vlan: int | None = None
     circuit_id: str | None = None

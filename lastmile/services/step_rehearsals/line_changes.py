@@ -40,7 +40,7 @@ async def _change_line(rehearsal: Rehearsal, order: ReplaceDevice | RelocateLine
         rehearsal.connection, order.tenant, order.order_id, order.subscriber_ref, order.changes
     )
     changed = [
-        f"{field} from {getattr(before, field) or 'none'} to {getattr(after, field)}"
+        f"{field} from {getattr(before, field) or 'none'} to {getattr(after, field) or 'none'}"
         for field in changed_fields(before, after)
     ]
     if changed:
@@ -50,25 +50,28 @@ async def _change_line(rehearsal: Rehearsal, order: ReplaceDevice | RelocateLine
 
 
 async def _change_onu(rehearsal: Rehearsal, order: Order) -> None:
-    await _change_device(rehearsal, DeviceKind.ONU, "onu_serial")
+    await _change_device(rehearsal, DeviceKind.ONU, "onu_serial", ("onu_type", "speed_profile"))
 
 
 async def _change_cpe(rehearsal: Rehearsal, order: Order) -> None:
-    await _change_device(rehearsal, DeviceKind.CPE, "cpe_mac")
+    await _change_device(rehearsal, DeviceKind.CPE, "cpe_identity", ("cpe_oui", "cpe_product_class", "cpe_serial"))
 
 
-async def _change_device(rehearsal: Rehearsal, kind: DeviceKind, field: str) -> None:
+async def _change_device(rehearsal: Rehearsal, kind: DeviceKind, identity: str, facts: tuple[str, ...]) -> None:
     before = await read_line_before(rehearsal.connection, rehearsal.order.order_id)
     after = await records.read_line(rehearsal.connection, rehearsal.order.subscriber_ref)
     assert before is not None
     assert after is not None
-    old, new = getattr(before, field), getattr(after, field)
+    old, new = getattr(before, identity), getattr(after, identity)
+    changed = changed_fields(before, after)
     if new is None:
         rehearsal.note("skip", f"the line has no {kind.upper()}")
     elif old != new:
         rehearsal.note("change", f"{new} in service" + (f", and {old} out of service" if old else ""))
-    elif any(place in changed_fields(before, after) for place in ("olt", "pon_port", "s_vlan", "c_vlan")):
+    elif any(place in changed for place in ("olt", "pon_port", "s_vlan", "c_vlan")):
         rehearsal.note("change", f"{new} in service at the new place")
+    elif known := [fact for fact in facts if fact in changed]:
+        rehearsal.note("change", f"{new} in service with the new {', '.join(known)}")
     else:
         rehearsal.note("reuse", f"the line keeps its {kind.upper()} {new}")
 

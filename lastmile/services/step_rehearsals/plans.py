@@ -8,9 +8,10 @@ from lastmile.radius import accounts
 from lastmile.radius.catalogue import read_catalogue
 from lastmile.radius.membership import move_account, read_group
 from lastmile.radius.sessions import find_open_sessions
-from lastmile.services.step_rehearsals.rehearsal import Rehearsal, Rehearse, not_shown
+from lastmile.services.step_rehearsals.rehearsal import Rehearsal, Rehearse
 from lastmile.subscribers import billing
 from lastmile.subscribers.billing import Charge
+from lastmile.subscribers.line_changes import change_speed_profile
 
 __all__ = ["REHEARSALS"]
 
@@ -38,6 +39,14 @@ async def _change_radius_plan(rehearsal: Rehearsal, order: ChangePlan) -> None:
         rehearsal.note("change", f"session on NAS {name}: {'new rates by CoA' if told else otherwise}")
 
 
+async def _change_onu_speed(rehearsal: Rehearsal, order: ChangePlan) -> None:
+    before, after = await change_speed_profile(
+        rehearsal.connection, order.tenant, order.order_id, order.subscriber_ref, order.speed_profile
+    )
+    if before != after:
+        rehearsal.note("change", f"speed_profile from {before or 'none'} to {after or 'none'}")
+
+
 async def _change_billing_plan(rehearsal: Rehearsal, order: ChangePlan) -> None:
     new = Charge(order.plan.name, order.plan.price_ref)
     _, before = await billing.change_plan(rehearsal.connection, order.subscriber_ref, order.order_id, new)
@@ -47,6 +56,6 @@ async def _change_billing_plan(rehearsal: Rehearsal, order: ChangePlan) -> None:
 
 REHEARSALS: Mapping[str, Rehearse] = {
     "change_radius_plan": _change_radius_plan,
-    "change_onu_speed": not_shown,
+    "change_onu_speed": _change_onu_speed,
     "change_billing_plan": _change_billing_plan,
 }

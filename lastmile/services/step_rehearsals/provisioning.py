@@ -82,7 +82,7 @@ async def _activate_onu(rehearsal: Rehearsal, order: ProvisionSubscriber) -> Non
 
 
 async def _configure_cpe(rehearsal: Rehearsal, order: ProvisionSubscriber) -> None:
-    await _device(rehearsal, DeviceKind.CPE, order.line.cpe_mac)
+    await _device(rehearsal, DeviceKind.CPE, order.line.cpe_identity)
 
 
 async def _device(rehearsal: Rehearsal, kind: DeviceKind, identity: str | None) -> None:

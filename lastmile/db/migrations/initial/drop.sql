@@ -20,7 +20,7 @@ DROP TABLE
 DROP FUNCTION
     lastmile_nth_prefix, lastmile_slot, lastmile_exclusions_lock, lastmile_block_key, lastmile_event_vrf,
     lastmile_order_unfinished, lastmile_order_completed, lastmile_order_rolled_back, lastmile_is_ahead,
-    lastmile_holder,
+    lastmile_holder, lastmile_cpe_identity, lastmile_percent_encode,
     lastmile_radius_username, lastmile_parse_username, lastmile_is_account, lastmile_set_radius_tenant,
     lastmile_set_account, lastmile_find_account, lastmile_find_former_tenant, lastmile_is_foreign_account,
     lastmile_account_named, lastmile_set_login_name, lastmile_reply_attribute,

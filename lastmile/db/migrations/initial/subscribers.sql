@@ -49,9 +49,15 @@ CREATE TABLE network_profiles (
     subscriber_id     uuid NOT NULL UNIQUE REFERENCES subscribers (id),
     connection_type   text NOT NULL,
     onu_serial        text,
+    onu_type          text,
+    speed_profile     text,
     olt               text,
     pon_port          text,
     cpe_mac           macaddr,
+    cpe_oui           text,
+    cpe_product_class text,
+    cpe_serial        text,
+    duid              text,
     s_vlan            integer CHECK (s_vlan BETWEEN 1 AND 4094),
     c_vlan            integer CHECK (c_vlan BETWEEN 1 AND 4094),
     circuit_id        text,
@@ -63,6 +69,7 @@ CREATE TABLE network_profiles (
     created_by_order  text NOT NULL,
     created_at        timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT network_profiles_cpe_mac UNIQUE (tenant_id, cpe_mac),
+    CONSTRAINT network_profiles_duid UNIQUE (tenant_id, duid),
     -- btree_gist is not available everywhere; a range of one hash is how plain GiST compares for equality. An fttb line
     -- takes one point of the second range, any other line takes all of it.
     CONSTRAINT network_profiles_onu_serial EXCLUDE USING gist (
@@ -78,6 +85,14 @@ COMMENT ON CONSTRAINT network_profiles_onu_serial ON network_profiles IS
     'An ONU is on one line, or on several fttb lines.';
 COMMENT ON COLUMN network_profiles.connection_type IS
     'ftth, fttb, wireless or hybrid. Several fttb lines share an ONU.';
+COMMENT ON COLUMN network_profiles.onu_type IS 'The type of the ONU, as the OLT controller names it.';
+COMMENT ON COLUMN network_profiles.speed_profile IS
+    'The profile of the OLT that has the rates of the plan; NULL: the controller sets the rates of the plan.';
+COMMENT ON COLUMN network_profiles.cpe_oui IS
+    'With cpe_product_class and cpe_serial: what identifies the CPE in TR-069. Six hexadecimal digits.';
+COMMENT ON COLUMN network_profiles.cpe_product_class IS 'NULL: the CPE reports none.';
+COMMENT ON COLUMN network_profiles.duid IS
+    'The DHCP unique identifier of the CPE (RFC 8415), as in 00:03:00:01:00:1a:2b:3c:4d:5e.';
 COMMENT ON COLUMN network_profiles.s_vlan IS 'Outer VLAN id (IEEE 802.1ad).';
 COMMENT ON COLUMN network_profiles.c_vlan IS 'Inner VLAN id (IEEE 802.1ad).';
 COMMENT ON COLUMN network_profiles.circuit_id IS 'DHCP option 82, sub-option 1 (RFC 3046).';
@@ -92,12 +107,33 @@ COMMENT ON COLUMN network_profiles.username IS 'The user name that the order gav
 
 CREATE INDEX network_profiles_by_onu ON network_profiles (tenant_id, onu_serial);
 COMMENT ON INDEX network_profiles_by_onu IS 'The message that names the line that an ONU is on.';
+CREATE UNIQUE INDEX network_profiles_cpe
+    ON network_profiles (tenant_id, cpe_oui, coalesce(cpe_product_class, ''), cpe_serial)
+    WHERE cpe_serial IS NOT NULL;
+COMMENT ON INDEX network_profiles_cpe IS
+    'A CPE by its OUI, product class and serial number is on one line, and the message that names it.';
 CREATE UNIQUE INDEX network_profiles_vlans ON network_profiles (tenant_id, olt, pon_port, s_vlan, c_vlan);
 COMMENT ON INDEX network_profiles_vlans IS
     'A pair of VLANs is on one line of an OLT port, and the message that names it.';
 CREATE UNIQUE INDEX network_profiles_circuit ON network_profiles (tenant_id, circuit_id)
     WHERE option82_policy = 'enforce';
 COMMENT ON INDEX network_profiles_circuit IS 'An enforced circuit_id is on one line, and the message that names it.';
+
+CREATE FUNCTION lastmile_percent_encode(written text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT string_agg(CASE WHEN c ~ '[A-Za-z0-9_]' THEN c ELSE '%' || upper(to_hex(ascii(c))) END, '' ORDER BY n)
+    FROM regexp_split_to_table(written, '') WITH ORDINALITY AS characters (c, n)
+$$;
+COMMENT ON FUNCTION lastmile_percent_encode IS
+    'Printable ASCII with all but letters, digits and _ escaped (RFC 3986); NULL of NULL.';
+
+-- The parts are escaped, since a product class can contain a hyphen.
+CREATE FUNCTION lastmile_cpe_identity(mac macaddr, oui text, product_class text, serial text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT coalesce(mac::text, oui || '-' || coalesce(lastmile_percent_encode(product_class) || '-', '')
+                               || lastmile_percent_encode(serial))
+$$;
+COMMENT ON FUNCTION lastmile_cpe_identity IS
+    'The identity of a line''s CPE in devices, as lastmile.contract.lines.Line.cpe_identity writes it; NULL: no CPE.';
 
 CREATE TABLE devices (
     tenant_id         text NOT NULL REFERENCES tenants (id),
@@ -114,7 +150,9 @@ CREATE TABLE devices (
     CONSTRAINT devices_waits_for CHECK (waits_for = '' OR NOT confirmed)
 );
 COMMENT ON TABLE devices IS 'The state that the ONU and the CPE of a subscriber should be in. Written by device steps.';
-COMMENT ON COLUMN devices.identity IS 'The serial number of an ONU, the MAC address of a CPE.';
+COMMENT ON COLUMN devices.identity IS
+    'The serial number of an ONU. The MAC address of a CPE, or else its OUI, product class and serial number as TR-069 '
+    'writes them.';
 COMMENT ON COLUMN devices.in_service IS 'true: the device should be in service; false: out of service.';
 COMMENT ON COLUMN devices.confirmed IS 'A controller has brought the device into that state.';
 COMMENT ON COLUMN devices.waits_for IS
