@@ -99,10 +99,34 @@ def rotate_credentials() -> Content:
 @order_command(order_commands)
 def replace_device(
     onu_serial: Annotated[str | None, typer.Option(help="The serial number of the new ONU.")] = None,
+    onu_type: Annotated[
+        str | None, typer.Option(help="The type of the new ONU, as the OLT controller names it.")
+    ] = None,
+    speed_profile: Annotated[
+        str | None, typer.Option(help="The profile of the OLT that has the rates of the plan.")
+    ] = None,
     cpe_mac: Annotated[str | None, typer.Option(help="The MAC address of the new CPE.")] = None,
+    cpe_oui: Annotated[str | None, typer.Option(help="The OUI of the new CPE, as in 00D09E (TR-069).")] = None,
+    cpe_product_class: Annotated[
+        str | None, typer.Option(help="The product class of the new CPE (TR-069). Default: it has none.")
+    ] = None,
+    cpe_serial: Annotated[str | None, typer.Option(help="The serial number of the new CPE (TR-069).")] = None,
+    duid: Annotated[str | None, typer.Option(help="The DUID of the new CPE, as hexadecimal digits (RFC 8415).")] = None,
 ) -> Content:
-    """Put another ONU or CPE into service on a subscriber's line, in place of the present one."""
-    return {"onu_serial": onu_serial, "cpe_mac": cpe_mac}
+    """Put another ONU or CPE into service on a subscriber's line, in place of the present one.
+
+    Without the name of another ONU or CPE, the options correct what the line has.
+    """
+    return {
+        "onu_serial": onu_serial,
+        "onu_type": onu_type,
+        "speed_profile": speed_profile,
+        "cpe_mac": cpe_mac,
+        "cpe_oui": cpe_oui,
+        "cpe_product_class": cpe_product_class,
+        "cpe_serial": cpe_serial,
+        "duid": duid,
+    }
 
 
 @order_command(order_commands)
@@ -117,6 +141,9 @@ def relocate(
     ] = None,
     circuit_id: Annotated[str | None, typer.Option(help="The new circuit id (option 82, sub-option 1).")] = None,
     remote_id: Annotated[str | None, typer.Option(help="The new remote id (option 82, sub-option 2).")] = None,
+    speed_profile: Annotated[
+        str | None, typer.Option(help="The profile of the new OLT that has the rates of the plan.")
+    ] = None,
 ) -> Content:
     """Move a subscriber's line to another OLT port, other VLANs or another circuit id."""
     return {
@@ -126,6 +153,7 @@ def relocate(
         "c_vlan": c_vlan,
         "circuit_id": circuit_id,
         "remote_id": remote_id,
+        "speed_profile": speed_profile,
     }
 
 
@@ -149,10 +177,13 @@ def change_plan(
             help="What happens to a live session whose NAS does not take the new rates. Default: next_login.",
         ),
     ] = None,
+    speed_profile: Annotated[
+        str | None, typer.Option(help="The profile of the OLT that has the rates of the new plan. Default: none.")
+    ] = None,
 ) -> Content:
     """Give a subscriber's line another plan. Live sessions get the new rates where their NAS allows it."""
     new = {"name": plan, "download_kbps": download, "upload_kbps": upload, "price_ref": price_ref}
-    return {"plan": new, "on_refusal": on_refusal}
+    return {"plan": new, "on_refusal": on_refusal, "speed_profile": speed_profile}
 
 
 @order_command(order_commands, {"customer.ref": "--customer"})
