@@ -92,7 +92,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 # One file for every Python from 3.11 on, Linux and macOS. setuptools builds Lastmile itself.
 lock:
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
-	@echo 'setuptools>=77' | uv pip compile pyproject.toml - --extra stack --extra tracing --group dev --upgrade --universal \
+	@echo 'setuptools>=77' | uv pip compile pyproject.toml - --extra stack --extra tracing --extra voltha --group dev --upgrade --universal \
 		--python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		--output-file requirements.lock --quiet
 

@@ -45,7 +45,7 @@ def _is(program: str, version: str) -> bool:
 # A machine may have this Python alone: `make test` has then shown all that can be shown.
 @pytest.mark.parametrize(("version", "program"), [*others().items()] or [("this", sys.executable)])
 def test_lock_on_another_python_runs_orders(tmp_path: Path, wheel: Path, version: str, program: str) -> None:
-    installed = install(tmp_path, wheel, "lastmile[stack,tracing]", *TOOLS, python=program)
+    installed = install(tmp_path, wheel, "lastmile[stack,tracing,voltha]", *TOOLS, python=program)
     installed.folder = ROOT
     ran = installed.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS)
     assert "passed" in ran.stdout
