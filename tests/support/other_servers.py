@@ -64,6 +64,7 @@ async def tls(url: str, certificate: tuple[Path, Path]) -> AsyncIterator[str]:
     """Run a TLS proxy in front of the server at `url`; yield its https URL."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate)
+    context.set_alpn_protocols(["h2", "http/1.1"])  # a client of gRPC insists
     port = int(url.rpartition(":")[2])
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

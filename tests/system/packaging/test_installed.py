@@ -24,6 +24,7 @@ pytestmark = [
 NEED_MORE = (
     "bench",
     "lastmile.devstack",
+    "lastmile.devices.voltha",
     "grafana",
     "lastmile.telemetry.tracing",
     "lastmile.cli.demo.demonstration",
