@@ -114,7 +114,8 @@ class VolthaController:
         if changed:
             own = {identity(flow) for flow in line_flows(line)}
             # First the flows: a call that is cut off here finds them missing, or the meters to be changed.
-            await self._remove(place, lambda flow: identity(flow) in own)
+            if not all(await self._remove_flows(place, lambda flow: identity(flow) in own)):
+                return Outcome(_not_removed(onu))
             for meter in changed:
                 meter.command = of.OFPMC_MODIFY if meter.meter_id in present else of.OFPMC_ADD
                 await self._core.change_meter(place.logical_id, meter)
@@ -129,14 +130,17 @@ class VolthaController:
             return ""  # the other lines use the same flows
         place = await self._place(onu)
         of_line, of_meter = self._ownership(onu, place, device)
-        changed = await self._remove(place, of_line, of_meter)
+        removed = await self._remove_flows(place, of_line)
+        changed = bool(removed)
+        if all(removed):  # with a meter the core forgets its flows, and the OLT keeps them
+            changed |= await self._remove_meters(place, of_meter)
         if not device.shared and not _is_off(onu):
             await self._core.disable(onu.id)
             changed = True
 
         async def left() -> str:
             if place.logical_id and any(map(of_line, await self._core.flows(place.logical_id))):
-                return f"VOLTHA has not removed the flows of ONU {onu.serial_number} yet"
+                return _not_removed(onu)
             now = await self._core.device(onu.id)
             if now is not None and not device.shared and not _is_off(now):
                 return f"VOLTHA has not disabled ONU {onu.serial_number} yet"
@@ -154,19 +158,21 @@ class VolthaController:
         own = {identity(flow) for flow in line_flows(line)}
         return lambda flow: identity(flow) in own, {line.upstream_meter, line.downstream_meter}.__contains__
 
-    async def _remove(
-        self, place: _Place, of_line: Callable[[Any], bool], of_meter: Callable[[int], bool] = lambda _: False
-    ) -> bool:
-        """Remove these flows and meters; return whether there were any."""
+    async def _remove_flows(self, place: _Place, of_line: Callable[[Any], bool]) -> list[bool]:
+        """Remove these flows; return of each whether it is removed."""
+        if not place.logical_id:
+            return []
+        flows = [flow for flow in await self._core.flows(place.logical_id) if of_line(flow)]
+        return [await self._core.change_flow(place.logical_id, removal(flow)) for flow in flows]
+
+    async def _remove_meters(self, place: _Place, of_line: Callable[[int], bool]) -> bool:
+        """Remove these meters; return whether there were any."""
         if not place.logical_id:
             return False
-        flows = [flow for flow in await self._core.flows(place.logical_id) if of_line(flow)]
-        for flow in flows:
-            await self._core.change_flow(place.logical_id, removal(flow))
-        meters = [one.meter_id for one in await self._core.meters(place.logical_id) if of_meter(one.meter_id)]
+        meters = [one.meter_id for one in await self._core.meters(place.logical_id) if of_line(one.meter_id)]
         for meter in meters:
             await self._core.change_meter(place.logical_id, meter_removal(meter))
-        return bool(flows or meters)
+        return bool(meters)
 
     async def _find(self, serial: str) -> list[Any]:
         """Return VOLTHA's records of the ONU. VOLTHA writes the digits of a serial number in lower case."""
@@ -263,6 +269,10 @@ def _vlans(device: LineDevice) -> tuple[int, int]:
             "them in the order."
         )
     return device.s_vlan, device.c_vlan
+
+
+def _not_removed(onu: Any) -> str:
+    return f"VOLTHA has not removed the flows of ONU {onu.serial_number} yet"
 
 
 def _inactive(onu: Any) -> str:

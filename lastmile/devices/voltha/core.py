@@ -108,9 +108,13 @@ class VolthaCore:
         answer = await self._ask("ListLogicalDeviceMeters", common_pb2.ID(id=logical_id))
         return [entry.config for entry in answer.items]
 
-    async def change_flow(self, logical_id: str, change: Any) -> None:
-        """Send one change of the flow table. VOLTHA accepts changes that it takes back: read the table later."""
-        await self._ask("UpdateLogicalDeviceFlowTable", openflow_13_pb2.FlowTableUpdate(id=logical_id, flow_mod=change))
+    async def change_flow(self, logical_id: str, change: Any) -> bool:
+        """Send one change of the flow table; return False if an adapter has not carried out the removal of a flow.
+
+        VOLTHA accepts additions that it takes back: read the table later.
+        """
+        request = openflow_13_pb2.FlowTableUpdate(id=logical_id, flow_mod=change)
+        return await self._ask("UpdateLogicalDeviceFlowTable", request, tolerated=Status.ABORTED) is not None
 
     async def change_meter(self, logical_id: str, change: Any) -> None:
         """Send one change of the meter table."""

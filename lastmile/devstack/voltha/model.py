@@ -49,6 +49,8 @@ class Faults:
     """The time that every answer takes in addition."""
     no_effect: bool = False
     """The core answers OK to changes of which nothing comes: flows are taken back, as when an adapter is away."""
+    removals_fail: bool = False
+    """An adapter does not carry out the removal of a flow. The core says so, and keeps the flow."""
     onu_silent: bool = False
     """ONUs take over no flows: the OLT has them, and the `reason` of the ONU stays as it was."""
 
@@ -301,6 +303,8 @@ class VolthaModel:
         table, change = self._table(request.id), request.flow_mod
         key = _key(change)
         if change.command == of.OFPFC_DELETE_STRICT:
+            if self.faults.removals_fail:
+                raise RpcError(Status.ABORTED, "failed deleting flows")
             if not self.faults.no_effect:
                 self._drop(table, key)
             return Empty()

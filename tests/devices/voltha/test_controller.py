@@ -195,6 +195,19 @@ async def test_switch_off_waits_for_what_voltha_has_not_done(controller: VolthaC
     assert await controller.switch_off(line()) == DONE
 
 
+async def test_switch_off_disables_an_onu_whose_flows_stay_for_now(
+    controller: VolthaController, model: VolthaModel
+) -> None:
+    await controller.switch_on(line())
+    model.faults.removals_fail = True
+    assert await controller.switch_off(line()) == Outcome(f"VOLTHA has not removed the flows of ONU {ONU} yet")
+    assert model.onu(ONU).admin_state == AdminState.DISABLED
+    assert len(flows(model)) == 4
+    model.faults.removals_fail = False
+    assert await controller.switch_off(line()) == DONE
+    assert flows(model) == []
+
+
 async def test_switch_off_of_an_unknown_onu_is_done(controller: VolthaController) -> None:
     assert await controller.switch_off(line(SECOND)) == DONE
 
@@ -253,6 +266,16 @@ async def test_set_speed_without_power_holds_when_the_onu_is_back(
     assert outcome == Outcome(f"ONU {ONU} has no power or no signal")
     model.restore_power(ONU)
     assert await controller.switch_on(line()) == DONE
+    assert sorted(model.rates.values()) == [50_000, 100_000]
+
+
+async def test_set_speed_waits_while_the_old_flows_stay(controller: VolthaController, model: VolthaModel) -> None:
+    await controller.switch_on(line())
+    model.faults.removals_fail = True
+    outcome = await controller.set_speed(line(), 100_000, 50_000)
+    assert outcome == Outcome(f"VOLTHA has not removed the flows of ONU {ONU} yet")
+    model.faults.removals_fail = False
+    assert await controller.set_speed(line(), 100_000, 50_000) == DONE
     assert sorted(model.rates.values()) == [50_000, 100_000]
 
 
