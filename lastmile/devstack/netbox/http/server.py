@@ -1,16 +1,14 @@
 """The HTTP/1.1 server of the stand-in on a loopback port, with faults of the network and of a proxy."""
 
 import json
-import socket
-import sys
 import threading
 import time
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from lastmile.devstack.loopback_server import LoopbackServer
 from lastmile.devstack.netbox.data.store import Store
 from lastmile.devstack.netbox.http.access import install
 from lastmile.devstack.netbox.http.api import answer
@@ -94,39 +92,18 @@ class NetBoxServer:
         self.start(ready=ready)
 
 
-class _Wire(ThreadingHTTPServer):
+class _Wire(LoopbackServer):
     """The listening socket and the connections of one process of NetBox."""
 
-    daemon_threads = True
-    allow_reuse_address = True
-    request_queue_size = 256
-
     def __init__(self, port: int, process: Process, faults: Faults, ready: threading.Event | None) -> None:
-        super().__init__((HOST, port), _Handler)
+        super().__init__(port, _Handler)
         self.process = process
         self.faults = faults
         self.ready = ready
-        self._connections: set[socket.socket] = set()
-        self._lock = threading.Lock()
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._lock:
-            self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._lock:
-            self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def end(self) -> None:
-        """Close the port and every connection."""
-        self.shutdown()
-        self.server_close()
-        self.process.kill()
-        with self._lock:
-            for connection in self._connections:
-                _hang_up(connection)
+    def hang_up_all(self) -> None:
+        self.process.kill()  # before a client can see the end of its connection
+        super().hang_up_all()
 
     def answer(self, request: Request, fault: Fault) -> Reply | None:
         """Return NetBox's reply; None if NetBox ended meanwhile."""
@@ -137,16 +114,6 @@ class _Wire(ThreadingHTTPServer):
                 return answer(request, self.process.store, Work(self.process, fault))
             except ProcessKilledError:
                 return None
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore a client that closed the connection; report every other error."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
-def _hang_up(connection: socket.socket) -> None:
-    with suppress(OSError):  # the client has closed the connection
-        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -208,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _hang_up(self) -> None:
         self.close_connection = True
-        _hang_up(self.connection)
+        self.server.hang_up(self.connection)
 
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing: tests read the store and `Faults.met`."""
