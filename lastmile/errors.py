@@ -5,6 +5,7 @@
     │   ├── PoolMovedError            a NetBox prefix is not where its pool is
     │   └── (ipam.errors, lastmile.subscribers.errors, lastmile.radius.errors, …)
     ├── OutageError                   a system is away or not set up: an order waits
+    │   └── ControllerUnavailableError  a device controller is away or busy (lastmile.devices.errors)
     ├── NetBoxError                   NetBox did not do what it was asked (ipam.netbox.errors)
     │   ├── NetBoxNotReadyError       NetBox lacks something that Lastmile needs; an outage
     │   └── AmbiguousWriteError       NetBox may have carried out the request; an outage

@@ -39,12 +39,6 @@ class Lab:
 
 
 @pytest.fixture
-def server() -> Iterator[GenieAcsServer]:
-    with GenieAcsServer() as server:
-        yield server
-
-
-@pytest.fixture
 def lab(server: GenieAcsServer) -> Iterator[Lab]:
     lab = Lab(server)
     with lab.session:
