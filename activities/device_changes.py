@@ -8,7 +8,7 @@ switches off the devices that the unfinished order switched on.
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 
-from activities.base import done, heartbeating, skipped, step, undone, warned
+from activities.base import done, skipped, step, undone, warned
 from activities.devices import (
     CONTROLLER_NAMES,
     ControllerActivities,
@@ -16,7 +16,6 @@ from activities.devices import (
     devices_of_changes,
     kept_devices,
     same_device,
-    switch,
     to_switch_off,
 )
 from activities.messages import StepContext, StepReport
@@ -74,8 +73,8 @@ class DeviceChangeActivities(ControllerActivities):
                 name = CONTROLLER_NAMES[kind]
                 return skipped(f"no {name} is configured: recorded that {_told(kind, present, before)}")
             off = await to_switch_off(connection, kind, earlier, present)
-        waits_for = await self._switch(ref, kind, off, present)
-        return warned(waits_for) if waits_for else done()
+        waits = await self._switch(ref, kind, off, present)
+        return warned(waits) if waits else done()
 
     async def _restore(self, ref: StepContext, kind: DeviceKind) -> StepReport:
         async with self._order(ref) as connection:
@@ -95,10 +94,10 @@ class DeviceChangeActivities(ControllerActivities):
             unconfirmed = record and replace(record, confirmed=False)
             await records.restore_device(connection, ref.subscriber_ref, kind, unconfirmed)
             off = await to_switch_off(connection, kind, changed, before)
-        await self._switch(ref, kind, off, before)
+        waits = await self._switch(ref, kind, off, before)
         async with self._order(ref) as connection:
             await previous_values.take(connection, ref.order_id, f"change_{kind}")
-        return undone(True)
+        return undone(True).model_copy(update={"reason": waits})
 
     async def _keep_devices(
         self,
@@ -129,15 +128,11 @@ class DeviceChangeActivities(ControllerActivities):
     async def _switch(
         self, ref: StepContext, kind: DeviceKind, off: Iterable[LineDevice], on: LineDevice | None
     ) -> str:
-        """Switch the devices, and record the answer for the line's own; return what any of them waits for."""
+        """Switch the devices; return what they wait for."""
         controller = self._controllers[kind]
         assert controller is not None
-        async with heartbeating():
-            others = [f"{device.identity}: {why}" for device in off if (why := await switch(controller, device, False))]
-            own = "" if on is None else await switch(controller, on, True)
-        async with self._order(ref) as connection:
-            await records.record_answer(connection, ref.subscriber_ref, kind, True, own)
-        return "; ".join([*others, *([own] if own else [])])
+        calls = [(device, False) for device in off]
+        return await self._call(ref, kind, controller, calls if on is None else [*calls, (on, True)])
 
 
 def _told(kind: DeviceKind, present: LineDevice, before: LineDevice | None) -> str:

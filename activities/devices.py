@@ -9,8 +9,8 @@ from activities.messages import StepContext, StepReport
 from lastmile.contract.lines import Line
 from lastmile.db import Database, TenantConnection
 from lastmile.devices import records
-from lastmile.devices.controllers import Controller, LineDevice
-from lastmile.devices.errors import DeviceNotSeenError, DeviceWaitsError
+from lastmile.devices.controllers import Controller, LineDevice, switch
+from lastmile.devices.pending_calls import record_answer
 from lastmile.devices.records import DeviceKind
 from lastmile.subscribers import previous_values
 from lastmile.subscribers.records import read_line
@@ -24,7 +24,6 @@ __all__ = [
     "kept_devices",
     "line_device",
     "same_device",
-    "switch",
     "to_switch_off",
 ]
 
@@ -41,6 +40,17 @@ class ControllerActivities(Activities):
     def _controller(self, ref: StepContext, kind: DeviceKind) -> Controller | None:
         """Return the controller to ask; None for an adopted line, whose devices are in service."""
         return None if ref.adopts else self._controllers[kind]
+
+    async def _call(
+        self, ref: StepContext, kind: DeviceKind, controller: Controller, calls: Iterable[tuple[LineDevice, bool]]
+    ) -> str:
+        """Switch each device on or off, and record the answers. Return what the devices wait for; empty: nothing."""
+        async with heartbeating():
+            answers = [(device, on, await switch(controller, device, on)) for device, on in calls]
+        async with self._order(ref) as connection:
+            for device, on, waits_for in answers:
+                await record_answer(connection, ref.tenant, ref.order_id, kind, device, on, waits_for)
+        return "; ".join(f"{device.identity}: {waits_for}" for device, _, waits_for in answers if waits_for)
 
     def _before_switch(self, ref: StepContext, kind: DeviceKind) -> None:
         if self._controller(ref, kind) is not None:
@@ -115,15 +125,10 @@ class DeviceActivities(ControllerActivities):
             state = "in service" if on else "out of service"
             why = "the line is adopted" if ref.adopts else f"no {CONTROLLER_NAMES[kind]} is configured"
             return skipped(f"{why}: recorded that {those[0].identity} should be {state}")
-        async with heartbeating():
-            waits_for = "; ".join([why for device in those if (why := await switch(controller, device, on))])
-        if waits_for and ref.undo and not on:  # nothing would know of the device once the undo has deleted its record
-            raise DeviceWaitsError(f"the {kind.upper()} is not out of service yet: {waits_for}")
-        async with self._order(ref) as connection:
-            await records.record_answer(connection, ref.subscriber_ref, kind, on, waits_for)
+        waits = await self._call(ref, kind, controller, [(device, on) for device in those])
         if ref.undo:
-            return undone(True)
-        return warned(waits_for) if waits_for else done()
+            return undone(True).model_copy(update={"reason": waits})
+        return warned(waits) if waits else done()
 
 
 def device_of(ref: StepContext, kind: DeviceKind, line: Line | None) -> LineDevice | None:
@@ -158,15 +163,6 @@ def _place(onu: LineDevice) -> tuple[object, ...]:
 
 def _tr069_names(cpe: LineDevice) -> tuple[str | None, ...]:
     return cpe.oui, cpe.product_class, cpe.serial
-
-
-async def switch(controller: Controller, device: LineDevice, on: bool) -> str:
-    """Switch the device on or off; return what it waits for, or an empty text where it has followed."""
-    try:
-        outcome = await (controller.switch_on if on else controller.switch_off)(device)
-    except DeviceNotSeenError as unseen:
-        return str(unseen)
-    return outcome.waits_for
 
 
 def kept_devices(kept: dict[str, Any]) -> list[LineDevice | None]:

@@ -11,7 +11,9 @@ call can help, `DeviceNotSeenError`, `ControllerRefusedError` and `AmbiguousDevi
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["DONE", "Controller", "LineDevice", "OnuController", "Outcome"]
+from lastmile.devices.errors import DeviceNotSeenError
+
+__all__ = ["DONE", "Controller", "LineDevice", "OnuController", "Outcome", "switch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +69,12 @@ class OnuController(Controller, Protocol):
 
     async def set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> Outcome:
         """Give the line on the ONU these rates, without a break."""
+
+
+async def switch(controller: Controller, device: LineDevice, on: bool) -> str:
+    """Switch the device on or off; return what it waits for, or an empty text where it has followed."""
+    try:
+        outcome = await (controller.switch_on if on else controller.switch_off)(device)
+    except DeviceNotSeenError as unseen:
+        return str(unseen)
+    return outcome.waits_for

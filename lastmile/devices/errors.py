@@ -7,7 +7,6 @@ __all__ = [
     "ControllerRefusedError",
     "ControllerUnavailableError",
     "DeviceNotSeenError",
-    "DeviceWaitsError",
 ]
 
 
@@ -20,10 +19,6 @@ class DeviceNotSeenError(LastmileError):
 
     A step takes it as a device that waits.
     """
-
-
-class DeviceWaitsError(LastmileError):
-    """The device must change back for the undo of an order, and waits."""
 
 
 class ControllerRefusedError(NonRetryableError):

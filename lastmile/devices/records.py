@@ -31,7 +31,6 @@ __all__ = [
     "devices",
     "find_device",
     "is_shared",
-    "record_answer",
     "replace_device",
     "restore_device",
     "restore_service",
@@ -55,7 +54,6 @@ devices = Table(
     Column("identity", Text, nullable=False),
     Column("in_service", Boolean, nullable=False),
     Column("confirmed", Boolean, nullable=False, server_default="false"),
-    Column("waits_for", Text, nullable=False, server_default=""),
     Column("created_by_order", Text, nullable=False),
     Column("updated_by_order", Text, nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
@@ -75,8 +73,6 @@ class Device:
     updated_by_order: str
     confirmed: bool = False
     """Whether a controller has brought the device into that state."""
-    waits_for: str = ""
-    """What the device waits for, where a controller has accepted the state; otherwise empty."""
 
 
 _is_device = and_(devices.c.subscriber_ref == bindparam("subscriber_ref"), devices.c.kind == bindparam("kind"))
@@ -87,7 +83,7 @@ _SET_TARGET_STATE = DirectStatement(
     INSERT INTO devices (tenant_id, subscriber_ref, kind, identity, in_service, created_by_order, updated_by_order)
     VALUES (:tenant_id, :subscriber_ref, :kind, :identity, :in_service, :order_id, :order_id)
     ON CONFLICT (tenant_id, subscriber_ref, kind) DO UPDATE
-    SET identity = excluded.identity, in_service = excluded.in_service, confirmed = false, waits_for = '',
+    SET identity = excluded.identity, in_service = excluded.in_service, confirmed = false,
         created_by_order = CASE WHEN excluded.in_service THEN excluded.created_by_order
                                 ELSE devices.created_by_order END,
         updated_by_order = excluded.updated_by_order, updated_at = now()
@@ -143,7 +139,6 @@ async def replace_device(
             set_={
                 "identity": new.excluded.identity,
                 "confirmed": False,
-                "waits_for": "",
                 "updated_by_order": new.excluded.updated_by_order,
                 "updated_at": func.now(),
             },
@@ -167,7 +162,7 @@ async def restore_service(connection: TenantConnection, order_id: str, subscribe
     statement = (
         update(devices)
         .where(_matches(subscriber_ref, kind), devices.c.updated_by_order == order_id, ~devices.c.in_service)
-        .values(in_service=True, confirmed=False, waits_for="", updated_at=func.now())
+        .values(in_service=True, confirmed=False, updated_at=func.now())
     )
     return (await connection.execute(statement)).rowcount > 0
 
@@ -187,17 +182,6 @@ async def is_shared(connection: TenantConnection, subscriber_ref: str, kind: Dev
     await connection.execute(select(func.pg_advisory_xact_lock(lock)))
     others = (devices.c.kind == kind, devices.c.identity == identity, devices.c.subscriber_ref != subscriber_ref)
     return bool(await connection.scalar(select(exists().where(*others, devices.c.in_service))))
-
-
-async def record_answer(
-    connection: TenantConnection, subscriber_ref: str, kind: DeviceKind, on: bool, waits_for: str
-) -> None:
-    """Record what the device waits for; empty: a controller has brought it into this state."""
-    await connection.execute(
-        update(devices)
-        .where(_matches(subscriber_ref, kind), devices.c.in_service == on)
-        .values(confirmed=not waits_for, waits_for=waits_for)
-    )
 
 
 def _matches(subscriber_ref: str, kind: DeviceKind) -> ColumnElement[bool]:

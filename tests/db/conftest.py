@@ -21,6 +21,9 @@ INSERT INTO subscribers (tenant_id, ref, customer_id, created_by_order)
     SELECT tenant_id, 'S-1', id, 'o1' FROM customers WHERE tenant_id = '{t}';
 INSERT INTO network_profiles (tenant_id, subscriber_id, connection_type, option82_policy, created_by_order)
     SELECT tenant_id, id, 'ftth', 'log', 'o1' FROM subscribers WHERE tenant_id = '{t}';
+INSERT INTO pending_device_calls
+    (tenant_id, kind, identity, subscriber_ref, switches_on, device, waits_for, order_id, due_at)
+    VALUES ('{t}', 'cpe', '00:1a:2b:00:00:0{n}', 'S-1', true, '{{}}', 'the CPE is offline', 'o1', now());
 INSERT INTO billing_services (tenant_id, subscriber_id, plan, status, created_by_order)
     SELECT tenant_id, id, 'home', 'active', 'o1' FROM subscribers WHERE tenant_id = '{t}';
 INSERT INTO billing_events (tenant_id, service_id, subscriber_ref, event, plan, order_id)

@@ -7,13 +7,14 @@ import asyncpg
 import pytest
 
 from lastmile.db import Database
+from lastmile.devices.controllers import LineDevice
+from lastmile.devices.pending_calls import record_answer
 from lastmile.devices.records import (
     Device,
     DeviceKind,
     delete_device,
     find_device,
     is_shared,
-    record_answer,
     restore_service,
     set_target_state,
 )
@@ -59,7 +60,7 @@ async def test_set_target_state_records_the_device_and_its_order(act: Act) -> No
 
 async def test_repeated_target_state_changes_nothing(act: Act, owner: asyncpg.Connection) -> None:
     await wanted(act, "o1", True)
-    await act(record_answer, "S-1", DeviceKind.ONU, True, "")
+    await act(record_answer, "acme", "o1", DeviceKind.ONU, LineDevice("S-1", ONU), True, "")
     before = await owner.fetch("SELECT * FROM devices")
     for order in ("o1", "o2"):
         await wanted(act, order, True)
@@ -97,14 +98,17 @@ async def test_undo_of_another_order_keeps_the_device(act: Act) -> None:
 
 
 async def test_answer_about_an_outdated_state_changes_nothing(act: Act, owner: asyncpg.Connection) -> None:
+    async def answer(on: bool) -> None:
+        await act(record_answer, "acme", "o1", DeviceKind.ONU, LineDevice("S-1", ONU), on, "")
+
     await wanted(act, "o1", True)
-    await act(record_answer, "S-1", DeviceKind.ONU, True, "")
+    await answer(True)
     assert await confirmed(owner)
     await wanted(act, "o2", False)
     assert not await confirmed(owner)
-    await act(record_answer, "S-1", DeviceKind.ONU, True, "")  # a late one
+    await answer(True)  # a late one
     assert not await confirmed(owner)
-    await act(record_answer, "S-1", DeviceKind.ONU, False, "")
+    await answer(False)
     assert await confirmed(owner)
 
 

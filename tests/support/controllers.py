@@ -1,5 +1,6 @@
 """Controllers of devices that record what they are told."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from lastmile.devices.controllers import DONE, LineDevice, Outcome
@@ -19,11 +20,15 @@ class RecordingController:
         """What a device waits for, by identity."""
         self.failing: dict[str, Exception] = {}
         """The failure of each call that puts a device into service, by identity."""
+        self.before: Callable[[], Awaitable[None]] | None = None
+        """What happens before a call puts a device into service."""
 
     async def check(self) -> str:
         return "recording"
 
     async def switch_on(self, device: LineDevice) -> Outcome:
+        if self.before is not None:
+            await self.before()
         if failure := self.failing.get(device.identity):
             raise failure
         self.told.append(("on", device))

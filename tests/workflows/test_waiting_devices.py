@@ -1,5 +1,6 @@
 """Orders whose ONU or CPE has yet to follow: the order says so, and claims nothing that is not so."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -9,14 +10,15 @@ from temporalio.client import Client
 from lastmile.client.orders import Lastmile
 from lastmile.contract import ResultStatus
 from lastmile.db import Database
-from lastmile.devices.controllers import DONE, LineDevice, Outcome
-from lastmile.devices.errors import ControllerRefusedError, DeviceNotSeenError
+from lastmile.devices.errors import ControllerRefusedError, ControllerUnavailableError, DeviceNotSeenError
+from lastmile.devices.records import DeviceKind
 from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.services.device_reconciler import DeviceReconciler
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
 from tests.support.controllers import RecordingController
-from tests.support.faults import Faults, refused
-from tests.support.orders import Orders, outcomes, what_is_there
+from tests.support.faults import Faults, Gate, refused
+from tests.support.orders import Orders, outcomes
 
 ONU, CPE = "ACME00000000", "00:1a:2b:00:00:00"
 OFFLINE = "the CPE is offline"
@@ -47,10 +49,27 @@ async def controlled(
         yield Lastmile(client, task_queue=settings.task_queue)
 
 
-async def states(owner: asyncpg.Connection) -> dict[str, tuple[bool, bool, str]]:
-    """Return of each device whether it should be in service, whether that is confirmed, and what it waits for."""
-    rows = await owner.fetch("SELECT identity, in_service, confirmed, waits_for FROM devices")
-    return {row["identity"]: (row["in_service"], row["confirmed"], row["waits_for"]) for row in rows}
+async def states(owner: asyncpg.Connection) -> dict[str, tuple[bool, bool]]:
+    """Return of each device whether it should be in service, and whether that is confirmed."""
+    rows = await owner.fetch("SELECT identity, in_service, confirmed FROM devices")
+    return {row["identity"]: (row["in_service"], row["confirmed"]) for row in rows}
+
+
+async def pending(owner: asyncpg.Connection) -> dict[str, tuple[bool, str]]:
+    """Return of each pending call whether it switches the device on, and what the device waits for."""
+    rows = await owner.fetch("SELECT identity, switches_on, waits_for FROM pending_device_calls")
+    return {row["identity"]: (row["switches_on"], row["waits_for"]) for row in rows}
+
+
+@pytest.fixture
+def reconciler(database: Database, olt: RecordingController, acs: RecordingController) -> DeviceReconciler:
+    return DeviceReconciler(database, {DeviceKind.ONU: olt, DeviceKind.CPE: acs})
+
+
+async def sweep(owner: asyncpg.Connection, reconciler: DeviceReconciler) -> None:
+    """Repeat every pending call now."""
+    await owner.execute("UPDATE pending_device_calls SET due_at = now()")
+    await reconciler.sweep()
 
 
 async def test_provision_with_an_offline_cpe_is_degraded(
@@ -60,9 +79,10 @@ async def test_provision_with_an_offline_cpe_is_degraded(
 
     result = await controlled.execute(orders.provision())
 
-    assert (result.status, result.warnings) == (ResultStatus.DEGRADED, [f"configure_cpe: {OFFLINE}"])
+    assert (result.status, result.warnings) == (ResultStatus.DEGRADED, [f"configure_cpe: {CPE}: {OFFLINE}"])
     assert outcomes(result)["activate_onu"] == "done"
-    assert await states(owner) == {ONU: (True, True, ""), CPE: (True, False, OFFLINE)}
+    assert await states(owner) == {ONU: (True, True), CPE: (True, False)}
+    assert await pending(owner) == {CPE: (True, OFFLINE)}
 
 
 async def test_provision_before_the_onu_was_seen_is_degraded(
@@ -73,8 +93,9 @@ async def test_provision_before_the_onu_was_seen_is_degraded(
 ) -> None:
     olt.failing[ONU] = DeviceNotSeenError(NOT_SEEN)
     result = await controlled.execute(orders.provision())
-    assert (result.status, result.warnings) == (ResultStatus.DEGRADED, [f"activate_onu: {NOT_SEEN}"])
-    assert (await states(owner))[ONU] == (True, False, NOT_SEEN)
+    assert (result.status, result.warnings) == (ResultStatus.DEGRADED, [f"activate_onu: {ONU}: {NOT_SEEN}"])
+    assert (await states(owner))[ONU] == (True, False)
+    assert await pending(owner) == {ONU: (True, NOT_SEEN)}
 
 
 async def test_provision_that_the_controller_refuses_is_rolled_back(
@@ -89,22 +110,20 @@ async def test_provision_that_the_controller_refuses_is_rolled_back(
     assert await states(owner) == {}
 
 
-async def test_rollback_ends_when_the_device_is_out_of_service(
+async def test_rollback_with_an_offline_cpe_says_so_and_keeps_the_call(
     controlled: Lastmile, orders: Orders, acs: RecordingController, owner: asyncpg.Connection, faults: Faults
 ) -> None:
-    """The rollback deletes the record of the device: afterwards nothing would know that the device is in service."""
-    before = await what_is_there(owner)
-    faults.before["create_billing_service"] = refused
+    async def goes_offline() -> None:
+        acs.waiting[CPE] = OFFLINE
+        await refused()
 
-    async def offline_once(device: LineDevice) -> Outcome:
-        acs.told.append(("off", device))
-        return Outcome(OFFLINE) if len(acs.told) < 3 else DONE
-
-    acs.switch_off = offline_once  # type: ignore[method-assign]
+    faults.before["create_billing_service"] = goes_offline
     result = await controlled.execute(orders.provision())
     assert result.status is ResultStatus.ROLLED_BACK
-    assert [what for what, _ in acs.told] == ["on", "off", "off"]
-    assert await what_is_there(owner) == before
+    (step,) = [step for step in result.steps if step.step == "configure_cpe"]
+    assert (step.outcome, step.reason) == ("undone", f"{CPE}: {OFFLINE}")
+    assert await states(owner) == {}
+    assert await pending(owner) == {CPE: (False, OFFLINE)}
 
 
 async def test_deprovision_with_an_offline_cpe_keeps_the_record_of_what_waits(
@@ -113,8 +132,9 @@ async def test_deprovision_with_an_offline_cpe_keeps_the_record_of_what_waits(
     await controlled.execute(orders.provision())
     acs.waiting[CPE] = OFFLINE
     result = await controlled.execute(orders.deprovision())
-    assert (result.status, result.warnings) == (ResultStatus.DEGRADED, [f"unconfigure_cpe: {OFFLINE}"])
-    assert (await states(owner))[CPE] == (False, False, OFFLINE)
+    assert (result.status, result.warnings) == (ResultStatus.DEGRADED, [f"unconfigure_cpe: {CPE}: {OFFLINE}"])
+    assert (await states(owner))[CPE] == (False, False)
+    assert await pending(owner) == {CPE: (False, OFFLINE)}
 
 
 async def test_replaced_device_and_its_successor_both_say_what_they_wait_for(
@@ -126,6 +146,78 @@ async def test_replaced_device_and_its_successor_both_say_what_they_wait_for(
     result = await controlled.execute(orders.replace_device())
     assert (result.status, result.warnings) == (
         ResultStatus.DEGRADED,
-        [f"change_onu: {ONU}: the ONU is being removed; {NOT_SEEN}"],
+        [f"change_onu: {ONU}: the ONU is being removed; {new}: {NOT_SEEN}"],
     )
-    assert (await states(owner))[new] == (True, False, NOT_SEEN)
+    assert (await states(owner))[new] == (True, False)
+    assert await pending(owner) == {ONU: (False, "the ONU is being removed"), new: (True, NOT_SEEN)}
+
+
+async def test_device_that_comes_back_is_brought_to_the_state_and_confirmed(
+    controlled: Lastmile,
+    orders: Orders,
+    acs: RecordingController,
+    owner: asyncpg.Connection,
+    reconciler: DeviceReconciler,
+) -> None:
+    acs.waiting[CPE] = OFFLINE
+    await controlled.execute(orders.provision())
+    await reconciler.sweep()
+    assert len(acs.told) == 1, "the call is not due yet"
+
+    await sweep(owner, reconciler)
+    assert await pending(owner) == {CPE: (True, OFFLINE)}
+    del acs.waiting[CPE]
+    await sweep(owner, reconciler)
+    assert (await states(owner), await pending(owner)) == ({ONU: (True, True), CPE: (True, True)}, {})
+    noted = (
+        "SELECT actor, order_id, after ->> 'confirmed' FROM audit_log WHERE record = 'devices' ORDER BY id DESC LIMIT 1"
+    )
+    assert tuple(await owner.fetchrow(noted)) == ("device reconciler", "O-1", "true")
+
+
+async def test_controller_that_fails_is_asked_again_and_the_failure_is_shown(
+    controlled: Lastmile,
+    orders: Orders,
+    acs: RecordingController,
+    owner: asyncpg.Connection,
+    reconciler: DeviceReconciler,
+) -> None:
+    acs.waiting[CPE] = OFFLINE
+    await controlled.execute(orders.provision())
+    for failure in (ControllerUnavailableError("the ACS does not answer"), ControllerRefusedError("fault 9007")):
+        acs.failing[CPE] = failure
+        await sweep(owner, reconciler)
+        row = await owner.fetchrow("SELECT waits_for, error, due_at > now() FROM pending_device_calls")
+        assert tuple(row) == (OFFLINE, str(failure), True)
+    acs.failing.clear()
+    acs.waiting.clear()
+    await sweep(owner, reconciler)
+    assert await pending(owner) == {}
+
+
+async def test_order_during_a_repeated_call_is_repeated_after_it(
+    controlled: Lastmile,
+    orders: Orders,
+    acs: RecordingController,
+    owner: asyncpg.Connection,
+    reconciler: DeviceReconciler,
+) -> None:
+    """The reconciler's call may reach the device after that of the order, and put it into service again."""
+    acs.waiting[CPE] = OFFLINE
+    await controlled.execute(orders.provision())
+    acs.waiting.clear()
+    gate = Gate()
+    acs.before = gate
+    await owner.execute("UPDATE pending_device_calls SET due_at = now()")
+    repeating = asyncio.create_task(reconciler.sweep())
+    await gate.reached.wait()
+    acs.before = None
+    result = await controlled.execute(orders.deprovision())
+    assert result.status is ResultStatus.COMPLETED
+    gate.open()
+    await repeating
+    assert CPE in acs.on, "the repeated call was the last one"
+    assert await pending(owner) == {CPE: (False, "")}
+    await sweep(owner, reconciler)
+    assert (CPE in acs.on, await pending(owner)) == (False, {})
+    assert (await states(owner))[CPE] == (False, True)

@@ -10,7 +10,7 @@ DECLARE
 BEGIN
     FOREACH "table" IN ARRAY ARRAY[
         'tenants',
-        'orders', 'accepted_orders', 'customers', 'subscribers', 'network_profiles', 'devices', 'billing_services', 'billing_events',
+        'orders', 'accepted_orders', 'customers', 'subscribers', 'network_profiles', 'devices', 'pending_device_calls', 'billing_services', 'billing_events',
         'suspensions', 'previous_values', 'delegations', 'delegation_events', 'delegation_counts', 'netbox_removals',
         'pools', 'slots', 'netbox_blocks', 'netbox_records', 'netbox_foreign_prefixes',
         'given_passwords', 'former_usernames',
@@ -45,7 +45,8 @@ GRANT USAGE ON SEQUENCE radacct_radacctid_seq, radpostauth_id_seq TO lastmile_pl
 GRANT USAGE ON SEQUENCE nas_id_seq, netbox_blocks_id_seq TO lastmile_platform;
 
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON orders, accepted_orders, customers, subscribers, network_profiles, devices, billing_services, suspensions,
+    ON orders, accepted_orders, customers, subscribers, network_profiles, devices, pending_device_calls,
+       billing_services, suspensions,
        previous_values,
        delegations, netbox_removals,
        given_passwords, former_usernames, radcheck, radreply, radusergroup, radgroupcheck, radgroupreply

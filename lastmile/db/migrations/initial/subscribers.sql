@@ -142,12 +142,10 @@ CREATE TABLE devices (
     identity          text NOT NULL,
     in_service        boolean NOT NULL,
     confirmed         boolean NOT NULL DEFAULT false,
-    waits_for         text NOT NULL DEFAULT '',
     created_by_order  text NOT NULL,
     updated_by_order  text NOT NULL,
     updated_at        timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (tenant_id, subscriber_ref, kind),
-    CONSTRAINT devices_waits_for CHECK (waits_for = '' OR NOT confirmed)
+    PRIMARY KEY (tenant_id, subscriber_ref, kind)
 );
 COMMENT ON TABLE devices IS 'The state that the ONU and the CPE of a subscriber should be in. Written by device steps.';
 COMMENT ON COLUMN devices.identity IS
@@ -155,13 +153,44 @@ COMMENT ON COLUMN devices.identity IS
     'writes them.';
 COMMENT ON COLUMN devices.in_service IS 'true: the device should be in service; false: out of service.';
 COMMENT ON COLUMN devices.confirmed IS 'A controller has brought the device into that state.';
-COMMENT ON COLUMN devices.waits_for IS
-    'What the device waits for, where a controller has accepted the state; otherwise empty.';
 COMMENT ON COLUMN devices.created_by_order IS
     'The order that brought the line''s device into service; a replace_device order puts another one in its place.';
 
 CREATE INDEX devices_by_identity ON devices (tenant_id, kind, identity) WHERE in_service;
 COMMENT ON INDEX devices_by_identity IS 'deactivate_onu: whether another line needs the same device.';
+
+CREATE TABLE pending_device_calls (
+    tenant_id       text NOT NULL REFERENCES tenants (id),
+    kind            text NOT NULL CHECK (kind IN ('onu', 'cpe')),
+    identity        text NOT NULL,
+    subscriber_ref  text NOT NULL,
+    switches_on     boolean NOT NULL,
+    device          jsonb NOT NULL,
+    waits_for       text NOT NULL,
+    error           text NOT NULL DEFAULT '',
+    order_id        text NOT NULL,
+    since           timestamptz NOT NULL DEFAULT now(),
+    due_at          timestamptz NOT NULL,
+    claimed_until   timestamptz,
+    version         bigint NOT NULL DEFAULT 1,
+    PRIMARY KEY (tenant_id, kind, identity, subscriber_ref)
+);
+COMMENT ON TABLE pending_device_calls IS
+    'The calls that a controller has accepted and the device has yet to follow. The reconciler of a worker repeats them.';
+COMMENT ON COLUMN pending_device_calls.switches_on IS 'true: the call puts the device into service; false: out of service.';
+COMMENT ON COLUMN pending_device_calls.device IS 'The device and its place, as the controller was told.';
+COMMENT ON COLUMN pending_device_calls.waits_for IS
+    'What the device waits for, as the controller says. Empty: it has followed, and an earlier call may still reach it.';
+COMMENT ON COLUMN pending_device_calls.error IS 'Why the last repetition failed; empty: the controller has answered it.';
+COMMENT ON COLUMN pending_device_calls.order_id IS 'The order that made the call.';
+COMMENT ON COLUMN pending_device_calls.since IS 'When the device began to wait.';
+COMMENT ON COLUMN pending_device_calls.due_at IS 'When the call is repeated.';
+COMMENT ON COLUMN pending_device_calls.claimed_until IS
+    'Until when a reconciler has the call; NULL: none has. A repetition has ended by then.';
+COMMENT ON COLUMN pending_device_calls.version IS 'Grows when the call of a later order replaces the call.';
+
+CREATE INDEX pending_device_calls_due ON pending_device_calls (due_at);
+COMMENT ON INDEX pending_device_calls_due IS 'The reconciler: the calls that are due.';
 
 CREATE TABLE billing_services (
     id                  uuid PRIMARY KEY DEFAULT gen_random_uuid(),

@@ -1,0 +1,187 @@
+"""Calls that a controller has accepted and that the device has yet to follow. The reconciler repeats them.
+
+There is at most one pending call of a line for each device. The answer to a later call replaces it.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from lastmile.db import PlatformConnection, TenantConnection, metadata
+from lastmile.db.direct import DirectStatement
+from lastmile.devices.controllers import LineDevice
+from lastmile.devices.records import DeviceKind
+
+__all__ = ["PendingCall", "claim_due_calls", "pending_device_calls", "record_answer", "release_call", "settle_call"]
+
+FIRST_PAUSE = timedelta(minutes=1)
+LONGEST_PAUSE = timedelta(minutes=15)
+"""A call is repeated after as long as it has waited, within these limits. So an ONU that a technician has just
+connected comes up within a minute, and a CPE that was off for weeks is asked for four times an hour."""
+
+pending_device_calls = Table(
+    "pending_device_calls",
+    metadata,
+    Column("tenant_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("subscriber_ref", Text, nullable=False),
+    Column("switches_on", Boolean, nullable=False),
+    Column("device", JSONB, nullable=False),
+    Column("waits_for", Text, nullable=False),
+    Column("error", Text, nullable=False, server_default=""),
+    Column("order_id", Text, nullable=False),
+    Column("since", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("claimed_until", DateTime(timezone=True)),
+    Column("version", BigInteger, nullable=False, server_default="1"),
+    PrimaryKeyConstraint("tenant_id", "kind", "identity", "subscriber_ref"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCall:
+    """A call that the reconciler has claimed."""
+
+    tenant: str
+    kind: DeviceKind
+    device: LineDevice
+    on: bool
+    order_id: str
+    """The order that made the call."""
+    version: int
+    claimed_until: datetime
+
+
+_THIS = "kind = :kind AND identity = :identity AND subscriber_ref = :subscriber_ref"
+# While the reconciler repeats an earlier call, an answer settles nothing: the earlier call may reach the device after
+# this one. Then this call is repeated too, after the end of the claim.
+_RECORD = DirectStatement(
+    f"""
+    INSERT INTO pending_device_calls AS p
+        (tenant_id, kind, identity, subscriber_ref, switches_on, device, waits_for, order_id, due_at)
+    SELECT :tenant_id, :kind, :identity, :subscriber_ref, :on, CAST(:device AS jsonb), :waits_for, :order_id,
+           now() + CAST(:pause AS interval)
+    WHERE :waits_for <> '' OR EXISTS (SELECT FROM pending_device_calls WHERE {_THIS} AND claimed_until > now())
+    ON CONFLICT (tenant_id, kind, identity, subscriber_ref) DO UPDATE
+    SET switches_on = excluded.switches_on, device = excluded.device, waits_for = excluded.waits_for, error = '',
+        order_id = excluded.order_id, due_at = greatest(excluded.due_at, p.claimed_until), version = p.version + 1,
+        since = CASE WHEN p.switches_on = excluded.switches_on THEN p.since ELSE now() END
+    """
+)
+_DROP = DirectStatement(f"DELETE FROM pending_device_calls WHERE {_THIS} AND coalesce(claimed_until, now()) <= now()")
+_CLAIM = text(
+    """
+    UPDATE pending_device_calls p SET claimed_until = now() + CAST(:lease AS interval)
+    FROM (
+        SELECT tenant_id, kind, identity, subscriber_ref FROM pending_device_calls
+        WHERE due_at <= now() AND coalesce(claimed_until, now()) <= now()
+        ORDER BY due_at LIMIT :batch FOR UPDATE SKIP LOCKED
+    ) due
+    WHERE (p.tenant_id, p.kind, p.identity, p.subscriber_ref)
+        = (due.tenant_id, due.kind, due.identity, due.subscriber_ref)
+    RETURNING p.*
+    """
+)
+_CLAIMED = f"{_THIS} AND claimed_until = :claim"
+_SETTLE = text(f"DELETE FROM pending_device_calls WHERE {_CLAIMED} AND version = :version")
+_CONFIRM = DirectStatement(
+    f"UPDATE devices SET confirmed = :confirmed WHERE {_THIS} AND in_service = :on AND confirmed <> :confirmed"
+)
+# Where a later call has replaced this one, the row says nothing of this one's answer.
+_RELEASE = text(
+    f"""
+    UPDATE pending_device_calls
+    SET claimed_until = NULL,
+        waits_for = CASE WHEN version = :version AND :waits_for <> '' THEN :waits_for ELSE waits_for END,
+        error = CASE WHEN version = :version THEN :error ELSE error END,
+        due_at = CASE WHEN version = :version
+                      THEN now() + least(greatest(now() - since, CAST(:first AS interval)), CAST(:longest AS interval))
+                      ELSE now() END
+    WHERE {_CLAIMED}
+    """
+)
+
+
+async def record_answer(
+    connection: TenantConnection,
+    tenant: str,
+    order_id: str,
+    kind: DeviceKind,
+    device: LineDevice,
+    on: bool,
+    waits_for: str,
+) -> None:
+    """Record what the device waits for after a call; empty: it is in the state, and no call is pending."""
+    given = _key(kind, device) | {
+        "tenant_id": tenant,
+        "on": on,
+        "device": json.dumps(asdict(device)),
+        "waits_for": waits_for,
+        "order_id": order_id,
+        "pause": FIRST_PAUSE,
+    }
+    await _RECORD.count(connection, given)
+    if not waits_for:
+        await _DROP.count(connection, _key(kind, device))
+    await _CONFIRM.count(connection, _key(kind, device) | {"on": on, "confirmed": not waits_for})
+
+
+async def claim_due_calls(connection: PlatformConnection, *, lease: timedelta, batch: int) -> list[PendingCall]:
+    """Claim calls that are due, for the time of the `lease`."""
+    rows = await connection.execute(_CLAIM, {"lease": lease, "batch": batch})
+    return [
+        PendingCall(
+            row.tenant_id,
+            DeviceKind(row.kind),
+            LineDevice(**row.device),
+            row.switches_on,
+            row.order_id,
+            row.version,
+            row.claimed_until,
+        )
+        for row in rows
+    ]
+
+
+async def settle_call(connection: TenantConnection, call: PendingCall) -> bool:
+    """Record that the device has followed. Return False where a later call has replaced this one."""
+    this = _claim(call)
+    if (await connection.execute(_SETTLE, this)).rowcount == 0:
+        await connection.execute(_RELEASE, this | _answer("", ""))
+        return False
+    await _CONFIRM.count(connection, _key(call.kind, call.device) | {"on": call.on, "confirmed": True})
+    return True
+
+
+async def release_call(
+    connection: TenantConnection, call: PendingCall, *, waits_for: str = "", error: str = ""
+) -> None:
+    """Record that the device still waits, or why the controller could not be asked, and end the claim."""
+    await connection.execute(_RELEASE, _claim(call) | _answer(waits_for, error))
+
+
+def _key(kind: DeviceKind, device: LineDevice) -> dict[str, Any]:
+    return {"kind": kind, "identity": device.identity, "subscriber_ref": device.subscriber_ref}
+
+
+def _claim(call: PendingCall) -> dict[str, Any]:
+    return _key(call.kind, call.device) | {"claim": call.claimed_until, "version": call.version}
+
+
+def _answer(waits_for: str, error: str) -> dict[str, Any]:
+    return {"waits_for": waits_for, "error": error, "first": FIRST_PAUSE, "longest": LONGEST_PAUSE}
