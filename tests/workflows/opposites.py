@@ -62,7 +62,7 @@ VALUES: Mapping[str, Callable[[int, int], Any]] = {
     "speed_profile": lambda _, nth: f"{nth}00M",
     "cpe_oui": lambda _, nth: f"00D09{nth}",
     "cpe_product_class": lambda _, nth: f"HGW-{nth}",
-    "cpe_serial": lambda _, nth: f"CPE{nth}",
+    "cpe_serial": lambda number, nth: f"CPE{number:04X}{nth}",
     "duid": lambda _, nth: f"00:03:00:01:0{nth}",
     "cpe_mac": lambda number, nth: f"02:00:{number >> 8:02x}:{number & 255:02x}:00:{nth:02x}",
     "olt": lambda _, nth: f"olt-{nth}",
