@@ -141,7 +141,7 @@ class Line(_Model):
     pon_port: PonPort | None = None
     cpe_mac: MacAddress | None = None
     cpe_oui: Oui | None = None
-    """With the product class and the serial number: what identifies a CPE in TR-069. A CPE has one line."""
+    """TR-069 identifies a CPE by its OUI, product class and serial number. A CPE has one line."""
     cpe_product_class: DeviceText | None = None
     """None: the CPE reports none."""
     cpe_serial: DeviceText | None = None
@@ -213,19 +213,20 @@ class DeviceFields(NamedTuple):
     """The fields of a line that describe one of its devices."""
 
     names: tuple[tuple[str, ...], ...]
-    """The fields that name the device, in each way to name it; the last one of a way is never missing."""
+    """Each way to name the device, as the fields of that way. A device that is named so has the last of the fields."""
     other: tuple[str, ...]
+    """The fields that say more of the device."""
 
 
 LINE_DEVICES = (
     DeviceFields((("onu_serial",),), ("onu_type",)),
     DeviceFields((("cpe_mac",), ("cpe_oui", "cpe_product_class", "cpe_serial")), ("duid",)),
 )
-"""The ONU and the CPE of a line. A line that gets another device gets all of these fields with it."""
+"""The ONU and the CPE of a line. A change to another device replaces all of its fields."""
 
 
 def check_cpe_names(oui: str | None, product_class: str | None, serial: str | None) -> None:
-    """Raise `ValueError` where the fields name no CPE in TR-069, which knows none without OUI and serial number."""
+    """Raise `ValueError` unless the fields name a CPE as TR-069 does: OUI and serial number, or no field at all."""
     if oui is not None and serial is None:
         raise ValueError("cpe_oui needs cpe_serial")
     if serial is not None and oui is None:

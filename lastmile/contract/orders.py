@@ -258,8 +258,8 @@ class RotateCredentials(Order):
 class ReplaceDevice(Order):
     """Put another ONU or CPE into service on the subscriber's line, in place of the one that the line has.
 
-    What the order does not say of another ONU or CPE, the line does not have afterwards. Without the name of another
-    one, the order corrects what the line has.
+    An order that names another ONU or CPE describes the whole device: the line keeps no field of the former one. Any
+    other order corrects fields of the devices that the line has.
     """
 
     operation = Operation.REPLACE_DEVICE
@@ -327,8 +327,7 @@ class ChangePlan(Order):
     on_refusal: Annotated[Refusal, BeforeValidator(any_case)] = Refusal.NEXT_LOGIN
     """What happens to a live session whose NAS does not take the new rates."""
     speed_profile: DeviceText | None = None
-    """The profile of the OLT that has the rates of the new plan. None: the line has none afterwards, since the profile
-    that it has is that of the former plan."""
+    """The profile of the OLT that has the rates of the new plan. None: the line loses that of the former plan."""
 
 
 class TransferLine(Order):

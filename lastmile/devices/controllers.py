@@ -35,7 +35,7 @@ class LineDevice:
     speed_profile: str | None = None
     """The profile of the OLT that has the rates of the plan. None: the controller sets the rates of the plan."""
     oui: str | None = None
-    """With the product class and the serial number: what identifies the CPE in TR-069."""
+    """TR-069 identifies the CPE by its OUI, product class and serial number."""
     product_class: str | None = None
     serial: str | None = None
 

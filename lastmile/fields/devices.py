@@ -99,4 +99,4 @@ def _unshortened(text: str) -> str:
 
 
 DeviceText = Annotated[str, Field(strict=True, pattern=r"^[!-~](?:[ -~]{0,62}[!-~])?$"), AfterValidator(_unshortened)]
-"""A text that a device or a controller has for itself, such as a product class: 1 to 64 characters, printable ASCII."""
+"""A name or number of a device or a controller, such as a product class: 1 to 64 characters of printable ASCII."""

@@ -34,14 +34,14 @@ ChangedLine = tuple[str, Line, Line]
 async def change_line(
     connection: TenantConnection, tenant: str, order_id: str, subscriber_ref: str, changes: Mapping[str, Any]
 ) -> ChangedLine:
-    """Change fields of the line. A line that gets another device loses what it had of the device before.
+    """Change fields of the line. A change to another device removes the other fields of the former device.
 
     The line before is the one that the first attempt found. An order that takes over a lost order so replaces the
     lost order's change, whatever fields that order named.
 
     Raises:
-        RecordConflictError: another line has a resource that cannot be shared, or the subscriber has no profile, or the
-            line would lose what it logs in by.
+        RecordConflictError: another line has a resource that cannot be shared, the subscriber has no profile, or the
+            line would lose the MAC address by which it logs in.
     """
     profile_id, present = await _read_profile(connection, subscriber_ref)
     await previous_values.keep(
@@ -127,7 +127,7 @@ def _of_line(subscriber_ref: str) -> ColumnElement[bool]:
 def _replaced(before: Line, changes: Mapping[str, Any]) -> dict[str, None]:
     """Return the fields of each device that the changes replace by another one, without values.
 
-    The changes replace a device that the line has if they name one, and no name is as before.
+    The changes replace a device of the line if they name a device, and each of its names differs from the former one.
     """
     lost: dict[str, None] = {}
     for device in LINE_DEVICES:

@@ -1,4 +1,4 @@
-"""Tests of changes of a line's network profile: what a line has of a device goes with the device."""
+"""Tests of changes of a line's network profile: a change to another device removes the fields of the former one."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -45,7 +45,7 @@ async def provisioned(act: Act, ada: Customer, line: Line) -> None:
         ({"pon_port": "1/1/5"}, {}),
     ],
 )
-async def test_change_line_to_another_device_removes_what_the_line_has_of_the_former(
+async def test_change_line_to_another_device_removes_the_fields_of_the_former_one(
     act: Act, ada: Customer, line: Line, changes: dict[str, Any], lost: dict[str, None]
 ) -> None:
     await provisioned(act, ada, line)

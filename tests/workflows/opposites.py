@@ -82,7 +82,7 @@ WHOLE = (
     (("onu_serial",), ("onu_serial", "onu_type")),
     (("cpe_mac", "cpe_serial"), ("cpe_mac", "cpe_serial", "duid")),
 )
-"""What names a device, and what else a line loses with that device: an order that puts it back says all of it."""
+"""The fields that name a device, and all fields that the line loses with that device: its opposite names them all."""
 
 ADDRESSINGS: tuple[dict[str, Any], ...] = (
     {"ipv6_mode": "pd"},

@@ -89,7 +89,7 @@ COMMENT ON COLUMN network_profiles.onu_type IS 'The type of the ONU, as the OLT 
 COMMENT ON COLUMN network_profiles.speed_profile IS
     'The profile of the OLT that has the rates of the plan; NULL: the controller sets the rates of the plan.';
 COMMENT ON COLUMN network_profiles.cpe_oui IS
-    'With cpe_product_class and cpe_serial: what identifies the CPE in TR-069. Six hexadecimal digits.';
+    'Six hexadecimal digits. TR-069 identifies a CPE by its OUI, product class and serial number.';
 COMMENT ON COLUMN network_profiles.cpe_product_class IS 'NULL: the CPE reports none.';
 COMMENT ON COLUMN network_profiles.duid IS
     'The DHCP unique identifier of the CPE (RFC 8415), as in 00:03:00:01:00:1a:2b:3c:4d:5e.';
