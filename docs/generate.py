@@ -47,6 +47,7 @@ TABLES = (
     "lastmile.api.rate_limits",
     "lastmile.audit.tables",
     "lastmile.db.audit_log",
+    "lastmile.devices.pending_calls",
     "lastmile.devices.records",
     "lastmile.metrics.snapshot",
     "lastmile.radius.tables",

@@ -319,6 +319,20 @@ def history(
 
 
 @app.command(epilog=EPILOG)
+def devices(
+    subscriber: Annotated[
+        str | None, typer.Argument(metavar="[SUBSCRIBER]", help="A subscriber, to list all of its devices.")
+    ] = None,
+    tenant: Tenant = None,
+    json: Json = False,
+) -> None:
+    """List the ONUs and CPEs that have yet to follow their controllers, the longest waiting first."""
+    from lastmile.cli.operations.devices import devices
+
+    run(devices(subscriber, tenant=tenant, as_json=json))
+
+
+@app.command(epilog=EPILOG)
 def purge(json: Json = False) -> None:
     """Delete entries of the audit log and events of ended delegations older than LASTMILE_AUDIT_DAYS."""
     from lastmile.cli.operations.purge import purge

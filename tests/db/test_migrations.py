@@ -19,6 +19,7 @@ import lastmile.api.idempotency
 import lastmile.api.rate_limits
 import lastmile.audit.tables
 import lastmile.db.audit_log
+import lastmile.devices.pending_calls
 import lastmile.devices.records
 import lastmile.metrics.snapshot
 import lastmile.radius.tables

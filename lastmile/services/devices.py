@@ -1,0 +1,56 @@
+"""The ONUs and CPEs of subscribers: the state that each should be in, and what it waits for."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+
+from lastmile.db import Database
+
+__all__ = ["DeviceState", "list_devices"]
+
+_LIST = text(
+    """
+    SELECT tenant_id AS tenant, subscriber_ref, kind, identity, coalesce(p.switches_on, d.in_service) AS in_service,
+           p.since IS NULL AND d.confirmed AS confirmed, p.since, coalesce(p.waits_for, '') AS waits_for,
+           coalesce(p.error, '') AS error, p.due_at AS next_try_at
+    FROM devices d FULL JOIN pending_device_calls p USING (tenant_id, subscriber_ref, kind, identity)
+    WHERE (CAST(:tenant AS text) IS NULL OR tenant_id = :tenant)
+      AND CASE WHEN CAST(:subscriber AS text) IS NULL THEN p.since IS NOT NULL ELSE subscriber_ref = :subscriber END
+    ORDER BY p.since, tenant_id, subscriber_ref, kind DESC, identity
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """A device of a subscriber."""
+
+    tenant: str
+    subscriber_ref: str
+    kind: str
+    """`onu` or `cpe`."""
+    identity: str
+    in_service: bool
+    """Whether the device should be in service."""
+    confirmed: bool
+    """Whether a controller has brought the device into that state. Without a controller: False."""
+    since: datetime | None
+    """When the device began to wait; None: it does not wait."""
+    waits_for: str
+    """What the device waits for; empty: nothing."""
+    error: str
+    """Why the last call to the controller failed; empty: it has answered."""
+    next_try_at: datetime | None
+    """When the controller is asked again."""
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+async def list_devices(database: Database, tenant: str | None, subscriber_ref: str | None) -> list[DeviceState]:
+    """Return the devices of a subscriber; without one, every device that waits, the longest waiting first."""
+    async with database.platform() as connection:
+        rows = await connection.execute(_LIST, {"tenant": tenant, "subscriber": subscriber_ref})
+        return [DeviceState(**row._mapping) for row in rows]

@@ -1,0 +1,49 @@
+"""`lastmile devices`: what operators see of ONUs and CPEs that have yet to follow."""
+
+import pytest
+
+from lastmile.db import Database
+from lastmile.devices.controllers import LineDevice
+from lastmile.devices.pending_calls import record_answer
+from lastmile.devices.records import DeviceKind, set_target_state
+from tests.support.commands import Cli
+
+ONU, CPE = "ACME00000001", "00:1a:2b:00:00:01"
+
+
+@pytest.fixture(autouse=True)
+async def line(database: Database) -> None:
+    """A line of acme's whose ONU is in service, and whose CPE is offline."""
+    async with database.tenant("acme") as connection:
+        for kind, identity, waits_for in ((DeviceKind.ONU, ONU, ""), (DeviceKind.CPE, CPE, "the CPE is offline")):
+            await set_target_state(connection, "acme", "O-1", "S-1", kind, identity, True)
+            await record_answer(connection, "acme", "O-1", kind, LineDevice("S-1", identity), True, waits_for)
+
+
+async def test_devices_lists_those_that_wait(cli: Cli) -> None:
+    ran = await cli("devices", "--json")
+    assert (ran.code, [device["identity"] for device in ran.json]) == (0, [CPE])
+    (waiting,) = ran.json
+    assert (waiting["in_service"], waiting["confirmed"], waiting["waits_for"]) == (True, False, "the CPE is offline")
+    assert waiting["since"] < waiting["next_try_at"]
+    shown = (await cli("devices", "--tenant", "acme")).out
+    assert f"CPE {CPE}" in shown
+    assert "the CPE is offline" in shown
+    assert ONU not in shown
+    assert (await cli("devices", "--tenant", "other")).out == "No device waits.\n"
+
+
+async def test_devices_of_a_subscriber_lists_all_of_them(cli: Cli) -> None:
+    ran = await cli("devices", "S-1", "--tenant", "acme", "--json")
+    assert [(device["identity"], device["confirmed"]) for device in ran.json] == [(CPE, False), (ONU, True)]
+    unknown = await cli("devices", "S-2", "--tenant", "acme")
+    assert (unknown.code, unknown.out) == (0, "Subscriber S-2 has no devices.\n")
+
+
+async def test_device_out_of_service_that_no_record_has_is_listed(cli: Cli, database: Database) -> None:
+    """After a rollback: its record is gone, and the device must still be put out of service."""
+    former = LineDevice("S-2", "00:1a:2b:00:00:02")
+    async with database.tenant("acme") as connection:
+        await record_answer(connection, "acme", "O-2", DeviceKind.CPE, former, False, "the CPE is offline")
+    shown = (await cli("devices", "S-2", "--tenant", "acme")).out
+    assert "out of service" in shown
