@@ -41,7 +41,7 @@ _READINGS = 4
 _CONFIGURED = "omci-flows-pushed"
 """The `reason` of an ONU that has taken over its flows."""
 _ENABLED_AGAIN = "onu-reenabled"
-"""The `reason` of an ONU that was disabled and enabled again with the flows that it had."""
+"""The `reason` of an ONU that was disabled and enabled again, until it takes over the next flow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +71,7 @@ class VolthaController:
         """Enable the ONU, and write the meters and flows of the line that are missing."""
         vlans = _vlans(device)
         onu = await self._find_one(device.identity)
-        if onu.admin_state == AdminState.ENABLED:
-            waits_for = _inactive(onu)
-        else:
-            await self._core.enable(onu.id)
-            waits_for = await self._confirm(lambda: self._read_inactive(onu))
-        if waits_for:
+        if waits_for := await self._activate(onu):
             return Outcome(waits_for)
         place = await self._place(onu)
         line = self._line(onu, place, vlans)
@@ -123,6 +118,14 @@ class VolthaController:
             return Outcome(waits_for)
         written = await self._write_flows(onu, place, line)
         return await self._applied(onu, place, line, written or bool(changed))
+
+    async def _activate(self, onu: Any) -> str:
+        """Enable the ONU, and give it the time to start; return what it waits for."""
+        if onu.admin_state != AdminState.ENABLED:
+            await self._core.enable(onu.id)
+        elif onu.oper_status != OperStatus.ACTIVATING:
+            return _inactive(onu)
+        return await self._confirm(lambda: self._read_inactive(onu))
 
     async def _switch_off(self, onu: Any, device: LineDevice) -> str:
         """Return what the ONU waits for."""
@@ -222,7 +225,8 @@ class VolthaController:
                     f"Another line is on the Ethernet port of ONU {onu.serial_number}: VOLTHA has flows with other "
                     f"VLANs than S-VLAN {line.s_vlan} and C-VLAN {line.c_vlan} there. Switch that line off first."
                 )
-        wanted = [(flow, found) for flow, found in wanted if not same_treatment(found, flow)]
+        if onu.reason != _ENABLED_AGAIN:  # which says nothing of the flows that VOLTHA has
+            wanted = [(flow, found) for flow, found in wanted if not same_treatment(found, flow)]
         for flow, found in wanted:
             if found is not None:  # the OLT does not change the meter of a flow
                 await self._core.change_flow(place.logical_id, removal(flow))
@@ -241,12 +245,13 @@ class VolthaController:
             present = {identity(flow): flow for flow in await self._core.flows(place.logical_id)}
             if not all(same_treatment(present.get(identity(flow)), flow) for flow in wanted):
                 return f"VOLTHA accepted the flows of ONU {onu.serial_number}, and has not applied them"
-            if now.reason not in ({_CONFIGURED} if written else {_CONFIGURED, _ENABLED_AGAIN}):
+            if now.reason != _CONFIGURED:
                 return f"ONU {onu.serial_number} has not taken over its configuration"
             return ""
 
-        waits_for = await self._confirm(missing) if written else await missing()
-        return Outcome(waits_for) if waits_for else DONE
+        if not written and not await missing():
+            return DONE
+        return Outcome(await self._confirm(missing))
 
     async def _read_inactive(self, onu: Any) -> str:
         now = await self._core.device(onu.id)

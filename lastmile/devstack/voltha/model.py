@@ -51,8 +51,18 @@ class Faults:
     """The core answers OK to changes of which nothing comes: flows are taken back, as when an adapter is away."""
     removals_fail: bool = False
     """An adapter does not carry out the removal of a flow. The core says so, and keeps the flow."""
+    lost_reply: int | None = None
+    """The number of requests that are answered before the reply to one is lost. None: no reply is lost."""
     onu_silent: bool = False
     """ONUs take over no flows: the OLT has them, and the `reason` of the ONU stays as it was."""
+
+    def loses_reply(self) -> bool:
+        """Return whether the next reply is lost, which is counted as one request."""
+        if self.lost_reply is None:
+            return False
+        lost = self.lost_reply == 0
+        self.lost_reply = None if lost else self.lost_reply - 1
+        return lost
 
 
 @dataclass

@@ -66,9 +66,12 @@ class VolthaServer:
             if faults.unavailable:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "the core is not ready")
             try:
-                return rpc(request)
+                reply = rpc(request)
             except RpcError as error:
                 await context.abort(error.status, error.details)
+            if faults.loses_reply():
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the connection is lost")
+            return reply
 
         request_type = GetMessageClass(_SERVICE.methods_by_name[name].input_type)
         return grpc.unary_unary_rpc_method_handler(
