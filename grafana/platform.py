@@ -109,14 +109,21 @@ def _orders() -> Panels:
             "Suspended lines by mode.",
             query(f"sum by (mode) (max by (tenant, mode) (lastmile_suspended_lines{{{TENANT}}}))", "{{mode}}"),
             unit=units.Short,
-            width=HALF,
+            width=THIRD,
         ),
         graph(
             "Overdue suspensions",
             "The time since the oldest suspension should have ended by itself.",
             query(f"max by (tenant) (lastmile_overdue_suspension_seconds{{{TENANT}}})", "{{tenant}}"),
             unit=units.Seconds,
-            width=HALF,
+            width=THIRD,
+        ),
+        graph(
+            "Devices that wait",
+            "ONUs and CPEs that have yet to follow their controllers. `lastmile devices` lists them.",
+            query(f"sum by (kind) (max by (tenant, kind) (lastmile_pending_device_calls{{{TENANT}}}))", "{{kind}}"),
+            unit=units.Short,
+            width=THIRD,
         ),
         graph(
             "Renumberings of pools",

@@ -105,6 +105,15 @@ _HOOK_EVENTS = """
     GROUP BY t.id
 """
 
+_DEVICES = """
+    SELECT t.id AS tenant, every.kind, count(p.identity) AS lastmile_pending_device_calls,
+           coalesce(greatest(0, extract(epoch FROM now() - min(p.since))), 0)
+               AS lastmile_oldest_pending_device_call_seconds
+    FROM tenants t CROSS JOIN (VALUES ('onu'), ('cpe')) every (kind)
+    LEFT JOIN pending_device_calls p ON p.tenant_id = t.id AND p.kind = every.kind
+    GROUP BY t.id, every.kind
+"""
+
 _SUSPENSIONS = """
     SELECT t.id AS tenant, every.mode, count(x.id) AS lastmile_suspended_lines
     FROM tenants t CROSS JOIN (VALUES ('block'), ('walled_garden'), ('slow')) every (mode)
@@ -159,6 +168,7 @@ QUERIES = (
     _ORDERS,
     _ACCEPTED,
     _HOOK_EVENTS,
+    _DEVICES,
     _SUSPENSIONS,
     _OVERDUE,
     _OUTBOX,

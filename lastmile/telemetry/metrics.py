@@ -191,6 +191,16 @@ SNAPSHOT_METRICS = (
         "Events by webhook that are kept, since no order could be made of them.",
         ("tenant",),
     ),
+    SnapshotMetric(
+        "lastmile_pending_device_calls",
+        "ONUs and CPEs that have yet to follow their controllers.",
+        ("tenant", "kind"),
+    ),
+    SnapshotMetric(
+        "lastmile_oldest_pending_device_call_seconds",
+        "How long the longest waiting ONU or CPE has been waiting to follow its controller.",
+        ("tenant", "kind"),
+    ),
     SnapshotMetric("lastmile_suspended_lines", "Suspended lines by mode.", ("tenant", "mode")),
     SnapshotMetric(
         "lastmile_overdue_suspension_seconds",

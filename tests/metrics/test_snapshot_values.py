@@ -229,6 +229,23 @@ async def test_snapshot_has_the_accepted_orders_that_wait_and_the_age_of_the_old
     assert 7200 <= oldest["acme",] < 7260
 
 
+async def test_snapshot_has_the_devices_that_wait(env: AllocationEnv) -> None:
+    await env.owner.execute(
+        """
+        INSERT INTO pending_device_calls
+            (tenant_id, kind, identity, subscriber_ref, switches_on, device, waits_for, order_id, since, due_at)
+        SELECT 'acme', 'cpe', identity, 'S-1', true, '{}', 'the CPE is offline', 'O-1', now() - age, now()
+        FROM (VALUES ('a', interval '1 hour'), ('b', '2 hours')) given (identity, age)
+        """
+    )
+    taken = await compute_snapshot(env.database)
+    none = {("acme", "onu"): 0, ("other", "cpe"): 0, ("other", "onu"): 0}
+    assert values(taken, "lastmile_pending_device_calls") == {("acme", "cpe"): 2, **none}
+    oldest = values(taken, "lastmile_oldest_pending_device_call_seconds")
+    assert 7200 <= oldest.pop(("acme", "cpe")) < 7260
+    assert oldest == none
+
+
 async def test_snapshot_has_the_events_by_webhook_that_are_kept(env: AllocationEnv) -> None:
     """A received event counts once it is older than its mapping takes."""
     await env.owner.execute(

@@ -85,6 +85,7 @@ PLATFORM: dict[str, dict[str, Any]] = {
     },
     "Suspended lines": {"block": 0, "walled_garden": 0, "slow": 0},
     "Overdue suspensions": {"acme": 0, "other": 0},
+    "Devices that wait": {"onu": 0, "cpe": 0},
     "Renumberings of pools": {
         "home: to_start": SOME,
         **{f"home: {standing}": 0 for standing in ("renumbered", "failed", "in_flight")},
