@@ -22,6 +22,7 @@ from activities.messages import StepContext, StepReport
 from lastmile.db import TenantConnection
 from lastmile.devices import records
 from lastmile.devices.controllers import LineDevice
+from lastmile.devices.pending_calls import correct_device
 from lastmile.devices.records import Device, DeviceKind
 from lastmile.subscribers import previous_values
 from lastmile.subscribers.line_changes import read_line_before, write_line_before
@@ -73,6 +74,7 @@ class DeviceChangeActivities(ControllerActivities):
                 name = CONTROLLER_NAMES[kind]
                 return skipped(f"no {name} is configured: recorded that {_told(kind, present, before)}")
             off = await to_switch_off(connection, kind, earlier, present)
+            await _correct_pending_calls(connection, kind, earlier, present)
         waits = await self._switch(ref, kind, off, present)
         return warned(waits) if waits else done()
 
@@ -94,6 +96,7 @@ class DeviceChangeActivities(ControllerActivities):
             unconfirmed = record and replace(record, confirmed=False)
             await records.restore_device(connection, ref.subscriber_ref, kind, unconfirmed)
             off = await to_switch_off(connection, kind, changed, before)
+            await _correct_pending_calls(connection, kind, changed, before)
         waits = await self._switch(ref, kind, off, before)
         async with self._order(ref) as connection:
             await previous_values.take(connection, ref.order_id, f"change_{kind}")
@@ -133,6 +136,17 @@ class DeviceChangeActivities(ControllerActivities):
         assert controller is not None
         calls = [(device, False) for device in off]
         return await self._call(ref, kind, controller, calls if on is None else [*calls, (on, True)])
+
+
+async def _correct_pending_calls(
+    connection: TenantConnection, kind: DeviceKind, devices: Iterable[LineDevice | None], stays: LineDevice | None
+) -> None:
+    """Let no call be repeated under a former identity of the device that stays: it would have two pending calls."""
+    if stays is None:
+        return
+    former = {device.identity for device in devices if device is not None and same_device(kind, device, stays)}
+    for identity in former - {stays.identity}:
+        await correct_device(connection, kind, identity, stays)
 
 
 def _told(kind: DeviceKind, present: LineDevice, before: LineDevice | None) -> str:

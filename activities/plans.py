@@ -13,6 +13,7 @@ from lastmile.db import Database, TenantConnection
 from lastmile.devices import records as devices
 from lastmile.devices.controllers import LineDevice, OnuController
 from lastmile.devices.errors import DeviceNotSeenError
+from lastmile.devices.pending_calls import correct_device
 from lastmile.devices.records import DeviceKind
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.errors import AccountConflictError
@@ -69,8 +70,10 @@ class PlanActivities(AccountMoveActivities):
     ) -> StepReport:
         """Give the line the speed profile of the plan, and the rates of the plan on its ONU."""
         async with self._order(ref) as connection:
-            await change_speed_profile(connection, ref.tenant, ref.order_id, ref.subscriber_ref, speed_profile)
-            device = await self._find_onu(connection, ref)
+            before, _ = await change_speed_profile(
+                connection, ref.tenant, ref.order_id, ref.subscriber_ref, speed_profile
+            )
+            device = await self._find_onu(connection, ref, corrected=before != speed_profile)
         if device is None:
             return skipped("the line has no ONU in service")
         if self._onu is None:
@@ -82,12 +85,12 @@ class PlanActivities(AccountMoveActivities):
     async def restore_onu_speed(self, ref: StepContext) -> StepReport:
         """Give the line the speed profile and the rates of its plan before this order on its ONU."""
         async with self._order(ref) as connection:
-            await restore_speed_profile(connection, ref.order_id, ref.subscriber_ref)
+            restored = await restore_speed_profile(connection, ref.order_id, ref.subscriber_ref)
             kept = await previous_values.find(connection, ref.order_id, _RADIUS)
             before = Group.parse(kept["before"]) if kept else None
             if before is None:
                 return undone(False)
-            device = await self._find_onu(connection, ref)
+            device = await self._find_onu(connection, ref, corrected=restored)
         if self._onu is not None and device is not None:
             await self._set_speed(self._onu, device, before.download_kbps, before.upload_kbps)
         return undone(True)
@@ -130,8 +133,11 @@ class PlanActivities(AccountMoveActivities):
                 return str(unseen)
         return outcome.waits_for
 
-    async def _find_onu(self, connection: TenantConnection, ref: StepContext) -> LineDevice | None:
-        """Return the ONU of the line, and leave the group of steps where a controller must be asked."""
+    async def _find_onu(self, connection: TenantConnection, ref: StepContext, *, corrected: bool) -> LineDevice | None:
+        """Return the ONU of the line, and leave the group of steps where a controller must be asked.
+
+        `corrected`: the line has another speed profile now, and a pending call gets that one too.
+        """
         found = await devices.find_device(connection, ref.subscriber_ref, DeviceKind.ONU)
         line = await read_line(connection, ref.subscriber_ref)
         if found is None or not found.in_service or line is None:
@@ -140,4 +146,7 @@ class PlanActivities(AccountMoveActivities):
             return LineDevice(ref.subscriber_ref, found.identity, tenant=ref.tenant)
         beyond_database("ask the OLT controller")
         shared = await devices.is_shared(connection, ref.subscriber_ref, DeviceKind.ONU, found.identity)
-        return replace(line_device(ref, DeviceKind.ONU, found.identity, line), shared=shared)
+        onu = line_device(ref, DeviceKind.ONU, found.identity, line)
+        if corrected:
+            await correct_device(connection, DeviceKind.ONU, onu.identity, onu)
+        return replace(onu, shared=shared)

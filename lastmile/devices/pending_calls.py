@@ -26,7 +26,15 @@ from lastmile.db.direct import DirectStatement
 from lastmile.devices.controllers import LineDevice
 from lastmile.devices.records import DeviceKind
 
-__all__ = ["PendingCall", "claim_due_calls", "pending_device_calls", "record_answer", "release_call", "settle_call"]
+__all__ = [
+    "PendingCall",
+    "claim_due_calls",
+    "correct_device",
+    "pending_device_calls",
+    "record_answer",
+    "release_call",
+    "settle_call",
+]
 
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(minutes=15)
@@ -84,6 +92,16 @@ _RECORD = DirectStatement(
     """
 )
 _DROP = DirectStatement(f"DELETE FROM pending_device_calls WHERE {_THIS} AND coalesce(claimed_until, now()) <= now()")
+# A repetition that has begun with the former description settles nothing.
+_CORRECT = DirectStatement(
+    f"""
+    UPDATE pending_device_calls
+    SET identity = :corrected, device = CAST(:device AS jsonb), version = version + 1
+    WHERE {_THIS} AND switches_on AND (:corrected = :identity OR NOT EXISTS (
+        SELECT FROM pending_device_calls
+        WHERE kind = :kind AND identity = :corrected AND subscriber_ref = :subscriber_ref))
+    """
+)
 _CLAIM = text(
     """
     UPDATE pending_device_calls p SET claimed_until = now() + CAST(:lease AS interval)
@@ -139,6 +157,12 @@ async def record_answer(
     if not waits_for:
         await _DROP.count(connection, _key(kind, device))
     await _CONFIRM.count(connection, _key(kind, device) | {"on": on, "confirmed": not waits_for})
+
+
+async def correct_device(connection: TenantConnection, kind: DeviceKind, identity: str, device: LineDevice) -> None:
+    """Describe a device, which may have another identity now, in the pending call that puts it into service."""
+    given = _key(kind, device) | {"corrected": device.identity, "device": json.dumps(asdict(device))}
+    await _CORRECT.count(connection, given | {"identity": identity})
 
 
 async def claim_due_calls(connection: PlatformConnection, *, lease: timedelta, batch: int) -> list[PendingCall]:

@@ -9,6 +9,7 @@ from temporalio.client import Client
 
 from lastmile.client.orders import Lastmile
 from lastmile.contract import ResultStatus
+from lastmile.contract.lines import Line
 from lastmile.db import Database
 from lastmile.devices.errors import ControllerRefusedError, ControllerUnavailableError, DeviceNotSeenError
 from lastmile.devices.records import DeviceKind
@@ -221,3 +222,50 @@ async def test_order_during_a_repeated_call_is_repeated_after_it(
     await sweep(owner, reconciler)
     assert (CPE in acs.on, await pending(owner)) == (False, {})
     assert (await states(owner))[CPE] == (False, True)
+
+
+async def test_waiting_cpe_that_gets_a_mac_address_has_one_pending_call(
+    controlled: Lastmile,
+    orders: Orders,
+    acs: RecordingController,
+    owner: asyncpg.Connection,
+    reconciler: DeviceReconciler,
+) -> None:
+    """A call under the former identity would put the CPE into service again after its line has ended."""
+    cpe = {"cpe_oui": "00D09E", "cpe_serial": "CPE000001"}
+    acs.waiting = dict.fromkeys(("00D09E-CPE000001", CPE), OFFLINE)
+    await controlled.execute(orders.provision(line=Line(connection_type="ftth", **cpe)))
+    assert await pending(owner) == {"00D09E-CPE000001": (True, OFFLINE)}
+
+    await controlled.execute(orders.replace_device(cpe_mac=CPE, **cpe))
+    assert await pending(owner) == {CPE: (True, OFFLINE)}
+
+    await controlled.execute(orders.deprovision())
+    assert await pending(owner) == {CPE: (False, OFFLINE)}
+    acs.waiting.clear()
+    await sweep(owner, reconciler)
+    assert (await pending(owner), acs.on) == ({}, {})
+
+
+async def test_waiting_onu_comes_up_with_the_speed_profile_of_a_later_plan(
+    controlled: Lastmile,
+    orders: Orders,
+    olt: RecordingController,
+    owner: asyncpg.Connection,
+    faults: Faults,
+    reconciler: DeviceReconciler,
+) -> None:
+    olt.waiting[ONU] = NOT_SEEN
+    line = Line(connection_type="ftth", onu_serial=ONU, speed_profile="500M")
+    await controlled.execute(orders.provision(line=line))
+    await controlled.execute(orders.change_plan(speed_profile="1G"))
+    faults.before["O-3", "change_billing_plan"] = refused
+    await controlled.execute(orders.change_plan("O-3", speed_profile="2G"))
+    assert await pending(owner) == {ONU: (True, NOT_SEEN)}
+
+    olt.waiting.clear()
+    await sweep(owner, reconciler)
+
+    assert await pending(owner) == {}
+    assert olt.on[ONU].speed_profile == "1G"
+    assert [device.speed_profile for what, device in olt.told] == ["500M", "1G"]
