@@ -1,6 +1,5 @@
 """The HTTP/1.1 server of the stand-in on a loopback port, with faults and with the login of a proxy."""
 
-import base64
 import json
 import threading
 from http import HTTPStatus
@@ -24,16 +23,16 @@ class GenieAcsServer:
 
     Args:
         lock_seconds: how long a task waits for the end of a session; 30 in GenieACS.
-        username: the user name that a proxy before the NBI demands; empty: there is no proxy.
+        authorization: the header `Authorization` that a proxy before the NBI demands; empty: there is no proxy.
     """
 
-    def __init__(self, *, lock_seconds: float = 30, username: str = "", password: str = "") -> None:
+    def __init__(self, *, lock_seconds: float = 30, authorization: str = "") -> None:
         self.acs = Acs(lock_seconds=lock_seconds)
         self.faults = NbiFaults()
         self.requests: list[str] = []
         """Each request as `POST /devices/…`, with its path as it was sent."""
         self._arrived = threading.Condition()
-        self._login = base64.b64encode(f"{username}:{password}".encode()).decode() if username else ""
+        self._authorization = authorization
         self._port = 0
         self._wire: _Wire | None = None
 
@@ -63,7 +62,7 @@ class GenieAcsServer:
 
     def start(self) -> None:
         """Open the port."""
-        self._wire = _Wire(self._port, self, self._login)
+        self._wire = _Wire(self._port, self, self._authorization)
         self._port = self._wire.server_address[1]
         threading.Thread(target=self._wire.serve_forever, args=(0.01,), name="genieacs", daemon=True).start()
 
@@ -86,10 +85,10 @@ class GenieAcsServer:
 class _Wire(LoopbackServer):
     """The listening socket and the connections of one process of the NBI."""
 
-    def __init__(self, port: int, owner: GenieAcsServer, login: str) -> None:
+    def __init__(self, port: int, owner: GenieAcsServer, authorization: str) -> None:
         super().__init__(port, _Handler)
         self.owner = owner
-        self.login = login
+        self.authorization = authorization
         self.stopped = threading.Event()
 
 
@@ -106,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
         owner = self.server.owner
         owner.receive(f"{self.command} {self.path}")
         target = urlsplit(self.path)
-        if self.server.login and self.headers.get("Authorization") != f"Basic {self.server.login}":
+        if self.server.authorization and self.headers.get("Authorization") != self.server.authorization:
             self._send_page(401)
             return
         fault = owner.faults.pick(self.command, target.path)

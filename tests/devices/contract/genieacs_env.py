@@ -21,7 +21,7 @@ class GenieAcsEnv(ControllerEnv):
     has_credentials = True
 
     def __init__(self) -> None:
-        self.server = GenieAcsServer(username="lastmile", password="correct")
+        self.server = GenieAcsServer(authorization="Basic bGFzdG1pbGU6Y29ycmVjdA==")  # lastmile:correct
         self.cpe = tr_181_cpe("CPE000001")
         self.server.acs.add(self.cpe)
         self.device = LineDevice("S-1000", self.cpe.id, tenant="acme")

@@ -1,9 +1,11 @@
 """The driver in each situation in which the recorded NBI was seen, on the socket of the stand-in."""
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -111,6 +113,21 @@ async def test_cpe_fault_names_each_parameter_and_leaves_nothing_at_the_acs(serv
     assert str(refusal.value) == f"The CPE {cpe.id} refuses {VLAN_ID} (9007 Invalid parameter value)"
     assert cpe.written == []
     assert (server.acs.tasks, server.acs.faults) == ({}, {})
+
+
+async def test_fault_that_is_not_of_the_cpe_is_left_to_the_acs_to_repeat(
+    server: GenieAcsServer, genieacs: GenieAcs, cpe: Cpe
+) -> None:
+    def break_off() -> None:
+        [task] = [id for id, task in server.acs.tasks.items() if task.get("uniqueKey") == WRITE_KEY]
+        id = f"{cpe.id}:task_{task}"
+        server.acs.faults[id] = {"_id": id, "device": cpe.id, "code": "session_terminated"}
+
+    cpe.before_rpc = break_off
+    assert (
+        await genieacs.switch_on(line(cpe))
+    ).waits_for == "the session of the CPE failed, and the ACS will try again"
+    assert len(server.acs.faults) == 1
 
 
 @pytest.mark.parametrize(
@@ -261,6 +278,22 @@ async def test_answer_of_another_server_is_an_outage(
     server.faults.next(fault)
     with pytest.raises(ControllerUnavailableError, match=words):
         await genieacs.switch_on(line(cpe))
+
+
+async def test_secret_without_a_user_name_goes_to_the_proxy_as_a_bearer_token() -> None:
+    with GenieAcsServer(authorization="Bearer t0ken") as server:
+        async with driver.open(Endpoint(server.url, secret="t0ken"), GenieAcsOptions()) as controller:
+            assert await controller.check() == "GenieACS 1.2.16+26112938e9"
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+async def test_unusable_file_of_certificates_is_named(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ControllerUnavailableError, match=re.escape(str(file))):
+        async with driver.open(Endpoint("https://127.0.0.1:1", ca_file=file), GenieAcsOptions()):
+            pass
 
 
 @pytest.mark.parametrize("identity", ["02:00:00:00:00:ab", "00D09E-HGW%2D1-CPE000001"])
