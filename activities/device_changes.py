@@ -8,13 +8,13 @@ switches off the devices that the unfinished order switched on.
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 
-from activities.base import done, skipped, step, undone, warned
+from activities.base import skipped, step, undone
 from activities.devices import (
-    CONTROLLER_NAMES,
     ControllerActivities,
     device_of,
     devices_of_changes,
     kept_devices,
+    report_of,
     same_device,
     to_switch_off,
 )
@@ -24,6 +24,7 @@ from lastmile.devices import records
 from lastmile.devices.controllers import LineDevice
 from lastmile.devices.pending_calls import correct_device
 from lastmile.devices.records import Device, DeviceKind
+from lastmile.devices.routing import no_controller
 from lastmile.subscribers import previous_values
 from lastmile.subscribers.line_changes import read_line_before, write_line_before
 from lastmile.subscribers.records import read_line
@@ -32,7 +33,10 @@ __all__ = ["DeviceChangeActivities"]
 
 
 class DeviceChangeActivities(ControllerActivities):
-    """The steps and undos that change a line's devices. Without a controller, a step records the device."""
+    """The steps and undos that change a line's devices.
+
+    A device that no controller is responsible for is recorded, and not switched.
+    """
 
     @step
     async def change_onu(self, ref: StepContext) -> StepReport:
@@ -61,8 +65,7 @@ class DeviceChangeActivities(ControllerActivities):
             if unchanged:
                 return skipped(f"the line keeps its {kind.upper()} {present.identity}")
             out_of_service = record is not None and not record.in_service
-            if not out_of_service:
-                self._before_switch(ref, kind)
+            asked = [] if out_of_service else self._controlled(ref, kind, [*earlier, present])
             await records.replace_device(
                 connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, present.identity
             )
@@ -70,13 +73,14 @@ class DeviceChangeActivities(ControllerActivities):
                 return skipped(
                     f"recorded {present.identity}, which stays out of service like the {kind.upper()} before"
                 )
-            if self._controllers[kind] is None:
-                name = CONTROLLER_NAMES[kind]
-                return skipped(f"no {name} is configured: recorded that {_told(kind, present, before)}")
-            off = await to_switch_off(connection, kind, earlier, present)
+            recorded = f"{no_controller(kind, present)}: recorded that {_told(kind, present, before)}"
+            if not asked:
+                return skipped(recorded)
+            off = await to_switch_off(connection, kind, asked, present)
             await _correct_pending_calls(connection, kind, earlier, present)
-        waits = await self._switch(ref, kind, off, present)
-        return warned(waits) if waits else done()
+        controlled = present in asked
+        waits = await self._switch(ref, kind, off, present if controlled else None)
+        return report_of(waits, "" if controlled else recorded)
 
     async def _restore(self, ref: StepContext, kind: DeviceKind) -> StepReport:
         async with self._order(ref) as connection:
@@ -87,17 +91,16 @@ class DeviceChangeActivities(ControllerActivities):
             await write_line_before(connection, ref.order_id, ref.subscriber_ref)
             before, *changed = kept_devices(kept)
             switches = changed != [before] and (record is None or record.in_service)
-            if switches:
-                self._before_switch(ref, kind)
-            if not switches or self._controllers[kind] is None:
+            asked = self._controlled(ref, kind, [*changed, before]) if switches else []
+            if not asked:
                 await records.restore_device(connection, ref.subscriber_ref, kind, record)
                 await previous_values.take(connection, ref.order_id, f"change_{kind}")
                 return undone(True)
             unconfirmed = record and replace(record, confirmed=False)
             await records.restore_device(connection, ref.subscriber_ref, kind, unconfirmed)
-            off = await to_switch_off(connection, kind, changed, before)
+            off = await to_switch_off(connection, kind, asked, before)
             await _correct_pending_calls(connection, kind, changed, before)
-        waits = await self._switch(ref, kind, off, before)
+        waits = await self._switch(ref, kind, off, before if before in asked else None)
         async with self._order(ref) as connection:
             await previous_values.take(connection, ref.order_id, f"change_{kind}")
         return undone(True).model_copy(update={"reason": waits})
@@ -131,11 +134,12 @@ class DeviceChangeActivities(ControllerActivities):
     async def _switch(
         self, ref: StepContext, kind: DeviceKind, off: Iterable[LineDevice], on: LineDevice | None
     ) -> str:
-        """Switch the devices; return what they wait for."""
-        controller = self._controllers[kind]
-        assert controller is not None
+        """Switch the devices; return what they wait for.
+
+        `on` is None where the line has no device, or no controller is responsible for it.
+        """
         calls = [(device, False) for device in off]
-        return await self._call(ref, kind, controller, calls if on is None else [*calls, (on, True)])
+        return await self._call(ref, kind, calls if on is None else [*calls, (on, True)])
 
 
 async def _correct_pending_calls(

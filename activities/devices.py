@@ -9,56 +9,59 @@ from activities.messages import StepContext, StepReport
 from lastmile.contract.lines import Line
 from lastmile.db import Database, TenantConnection
 from lastmile.devices import records
-from lastmile.devices.controllers import Controller, LineDevice, switch
+from lastmile.devices.controllers import LineDevice, switch
 from lastmile.devices.pending_calls import record_answer
 from lastmile.devices.records import DeviceKind
+from lastmile.devices.routing import CONTROLLER_NAMES, Controllers, no_controller
 from lastmile.subscribers import previous_values
 from lastmile.subscribers.records import read_line
 
 __all__ = [
-    "CONTROLLER_NAMES",
     "ControllerActivities",
     "DeviceActivities",
     "device_of",
     "devices_of_changes",
     "kept_devices",
     "line_device",
+    "report_of",
     "same_device",
     "to_switch_off",
 ]
 
-CONTROLLER_NAMES = {DeviceKind.ONU: "OLT controller", DeviceKind.CPE: "ACS"}
-
 
 class ControllerActivities(Activities):
-    """The base of activities on devices, with the controller of each kind."""
+    """The base of activities on devices, with the controllers of each kind."""
 
-    def __init__(self, database: Database, onu: Controller | None = None, cpe: Controller | None = None) -> None:
+    def __init__(self, database: Database, controllers: Controllers | None = None) -> None:
         super().__init__(database)
-        self._controllers = {DeviceKind.ONU: onu, DeviceKind.CPE: cpe}
+        self._routers = (controllers or Controllers.everywhere()).by_kind
 
-    def _controller(self, ref: StepContext, kind: DeviceKind) -> Controller | None:
-        """Return the controller to ask; None for an adopted line, whose devices are in service."""
-        return None if ref.adopts else self._controllers[kind]
+    def _controlled(self, ref: StepContext, kind: DeviceKind, devices: Iterable[LineDevice | None]) -> list[LineDevice]:
+        """Return the devices that a controller is responsible for. If there are any, leave the group of steps.
 
-    async def _call(
-        self, ref: StepContext, kind: DeviceKind, controller: Controller, calls: Iterable[tuple[LineDevice, bool]]
-    ) -> str:
+        No controller is asked for an adopted line, whose devices are in service.
+        """
+        router = self._routers[kind]
+        found = [] if ref.adopts else [device for device in devices if device is not None and router.controls(device)]
+        if found:
+            beyond_database(f"ask the {CONTROLLER_NAMES[kind]}")
+        return found
+
+    async def _call(self, ref: StepContext, kind: DeviceKind, calls: Iterable[tuple[LineDevice, bool]]) -> str:
         """Switch each device on or off, and record the answers. Return what the devices wait for; empty: nothing."""
         async with heartbeating():
-            answers = [(device, on, await switch(controller, device, on)) for device, on in calls]
+            answers = [(device, on, await switch(self._routers[kind], device, on)) for device, on in calls]
         async with self._order(ref) as connection:
             for device, on, waits_for in answers:
                 await record_answer(connection, ref.tenant, ref.order_id, kind, device, on, waits_for)
         return "; ".join(f"{device.identity}: {waits_for}" for device, _, waits_for in answers if waits_for)
 
-    def _before_switch(self, ref: StepContext, kind: DeviceKind) -> None:
-        if self._controller(ref, kind) is not None:
-            beyond_database(f"ask the {CONTROLLER_NAMES[kind]}")
-
 
 class DeviceActivities(ControllerActivities):
-    """The steps and undos on devices. Without a controller, a step records the desired state and is skipped."""
+    """The steps and undos on devices.
+
+    Where no controller is responsible for the device, a step records the desired state and is skipped.
+    """
 
     @step
     async def activate_onu(self, ref: StepContext) -> StepReport:
@@ -86,14 +89,14 @@ class DeviceActivities(ControllerActivities):
                 found = await records.find_device(connection, ref.subscriber_ref, kind)
                 if found is None or found.updated_by_order != ref.order_id:
                     return undone(False)
-                self._before_switch(ref, kind)
+                asked = self._controlled(ref, kind, [device])
                 await records.restore_service(connection, ref.order_id, ref.subscriber_ref, kind)
             else:
-                self._before_switch(ref, kind)
+                asked = self._controlled(ref, kind, [device])
                 await records.set_target_state(
                     connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, device.identity, True
                 )
-        return await self._switch(ref, kind, [device], True)
+        return await self._switch(ref, kind, device, asked, True)
 
     async def _off(self, ref: StepContext, kind: DeviceKind) -> StepReport:
         """Take the device out of service. As an undo: only where this order put the device into service."""
@@ -104,31 +107,36 @@ class DeviceActivities(ControllerActivities):
             if ref.undo and found.created_by_order != ref.order_id:
                 return undone(False)
             line = await read_line(connection, ref.subscriber_ref)
-            off = [device_of(ref, kind, line) or LineDevice(ref.subscriber_ref, found.identity, tenant=ref.tenant)]
-            self._before_switch(ref, kind)
+            own = device_of(ref, kind, line) or LineDevice(ref.subscriber_ref, found.identity, tenant=ref.tenant)
+            left: list[LineDevice] = []
+            if not ref.undo and self._routers[kind].routes:
+                # An unfinished change, whose undo was skipped, may have left another device in service.
+                left = await devices_of_changes(connection, ref.subscriber_ref, kind)
+            asked = self._controlled(ref, kind, [own, *left])
             await records.set_target_state(
                 connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, found.identity, False
             )
-            if self._controller(ref, kind) is not None:
-                # An unfinished change, whose undo was skipped, may have left another device in service.
-                left = [] if ref.undo else await devices_of_changes(connection, ref.subscriber_ref, kind)
-                off = await to_switch_off(connection, kind, [*off, *left])
-        report = await self._switch(ref, kind, off, False)
+            asked = await to_switch_off(connection, kind, asked)
+        report = await self._switch(ref, kind, own, asked, False)
         if ref.undo:
             async with self._order(ref) as connection:
                 await records.delete_device(connection, ref.order_id, ref.subscriber_ref, kind)
         return report
 
-    async def _switch(self, ref: StepContext, kind: DeviceKind, those: Sequence[LineDevice], on: bool) -> StepReport:
-        controller = self._controller(ref, kind)
-        if controller is None:
-            state = "in service" if on else "out of service"
-            why = "the line is adopted" if ref.adopts else f"no {CONTROLLER_NAMES[kind]} is configured"
-            return skipped(f"{why}: recorded that {those[0].identity} should be {state}")
-        waits = await self._call(ref, kind, controller, [(device, on) for device in those])
+    async def _switch(
+        self, ref: StepContext, kind: DeviceKind, own: LineDevice, asked: Sequence[LineDevice], on: bool
+    ) -> StepReport:
+        """Switch the devices that a controller is asked for, among them the line's own if it is controlled."""
+        state = "in service" if on else "out of service"
+        why = "the line is adopted" if ref.adopts else no_controller(kind, own)
+        recorded = f"{why}: recorded that {own.identity} should be {state}"
+        if not asked:
+            return skipped(recorded)
+        waits = await self._call(ref, kind, [(device, on) for device in asked])
         if ref.undo:
             return undone(True).model_copy(update={"reason": waits})
-        return warned(waits) if waits else done()
+        own_asked = any(replace(device, shared=own.shared) == own for device in asked)
+        return report_of(waits, "" if own_asked else recorded)
 
 
 def device_of(ref: StepContext, kind: DeviceKind, line: Line | None) -> LineDevice | None:
@@ -163,6 +171,13 @@ def _place(onu: LineDevice) -> tuple[object, ...]:
 
 def _tr069_names(cpe: LineDevice) -> tuple[str | None, ...]:
     return cpe.oui, cpe.product_class, cpe.serial
+
+
+def report_of(waits: str, recorded: str) -> StepReport:
+    """Report what the devices wait for, and what is only recorded, since no controller is responsible for it."""
+    if waits:
+        return warned("; ".join(filter(None, (waits, recorded))))
+    return done().model_copy(update={"reason": recorded})
 
 
 def kept_devices(kept: dict[str, Any]) -> list[LineDevice | None]:

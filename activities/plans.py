@@ -11,10 +11,11 @@ from lastmile.contract.lines import ServicePlan
 from lastmile.contract.suspension import Refusal
 from lastmile.db import Database, TenantConnection
 from lastmile.devices import records as devices
-from lastmile.devices.controllers import LineDevice, OnuController
+from lastmile.devices.controllers import LineDevice
 from lastmile.devices.errors import DeviceNotSeenError
 from lastmile.devices.pending_calls import correct_device
 from lastmile.devices.records import DeviceKind
+from lastmile.devices.routing import Controllers, no_controller
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.errors import AccountConflictError
 from lastmile.radius.escaping import unescaped
@@ -38,10 +39,10 @@ class PlanActivities(AccountMoveActivities):
         database: Database,
         authorization: DynamicAuthorization,
         longest: timedelta,
-        onu: OnuController | None = None,
+        controllers: Controllers | None = None,
     ) -> None:
         super().__init__(database, authorization, longest)
-        self._onu = onu
+        self._onu = (controllers or Controllers.everywhere()).onu
 
     @step
     async def change_radius_plan(self, ref: StepContext, plan: ServicePlan, on_refusal: Refusal) -> StepReport:
@@ -73,12 +74,12 @@ class PlanActivities(AccountMoveActivities):
             before, _ = await change_speed_profile(
                 connection, ref.tenant, ref.order_id, ref.subscriber_ref, speed_profile
             )
-            device = await self._find_onu(connection, ref, corrected=before != speed_profile)
+            device, controlled = await self._find_onu(connection, ref, corrected=before != speed_profile)
         if device is None:
             return skipped("the line has no ONU in service")
-        if self._onu is None:
-            return skipped("no OLT controller is configured")
-        waits_for = await self._set_speed(self._onu, device, plan.download_kbps, plan.upload_kbps)
+        if not controlled:
+            return skipped(no_controller(DeviceKind.ONU, device))
+        waits_for = await self._set_speed(device, plan.download_kbps, plan.upload_kbps)
         return warned(waits_for) if waits_for else done()
 
     @step
@@ -90,9 +91,9 @@ class PlanActivities(AccountMoveActivities):
             before = Group.parse(kept["before"]) if kept else None
             if before is None:
                 return undone(False)
-            device = await self._find_onu(connection, ref, corrected=restored)
-        if self._onu is not None and device is not None:
-            await self._set_speed(self._onu, device, before.download_kbps, before.upload_kbps)
+            device, controlled = await self._find_onu(connection, ref, corrected=restored)
+        if device is not None and controlled:
+            await self._set_speed(device, before.download_kbps, before.upload_kbps)
         return undone(True)
 
     @step
@@ -122,31 +123,31 @@ class PlanActivities(AccountMoveActivities):
         beyond_database("tell the live sessions")
         return True
 
-    async def _set_speed(
-        self, controller: OnuController, device: LineDevice, download_kbps: int, upload_kbps: int
-    ) -> str:
+    async def _set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> str:
         """Return what the ONU waits for; empty: it has the rates."""
         async with heartbeating():
             try:
-                outcome = await controller.set_speed(device, download_kbps, upload_kbps)
+                outcome = await self._onu.set_speed(device, download_kbps, upload_kbps)
             except DeviceNotSeenError as unseen:
                 return str(unseen)
         return outcome.waits_for
 
-    async def _find_onu(self, connection: TenantConnection, ref: StepContext, *, corrected: bool) -> LineDevice | None:
-        """Return the ONU of the line, and leave the group of steps where a controller must be asked.
+    async def _find_onu(
+        self, connection: TenantConnection, ref: StepContext, *, corrected: bool
+    ) -> tuple[LineDevice | None, bool]:
+        """Return the ONU of the line in service, and whether a controller must be asked: then leave the group.
 
         `corrected`: the line has another speed profile now, and a pending call gets that one too.
         """
         found = await devices.find_device(connection, ref.subscriber_ref, DeviceKind.ONU)
         line = await read_line(connection, ref.subscriber_ref)
         if found is None or not found.in_service or line is None:
-            return None
-        if self._onu is None:
-            return LineDevice(ref.subscriber_ref, found.identity, tenant=ref.tenant)
+            return None, False
+        device = line_device(ref, DeviceKind.ONU, found.identity, line)
+        if not self._onu.controls(device):
+            return device, False
         beyond_database("ask the OLT controller")
         shared = await devices.is_shared(connection, ref.subscriber_ref, DeviceKind.ONU, found.identity)
-        onu = line_device(ref, DeviceKind.ONU, found.identity, line)
         if corrected:
-            await correct_device(connection, DeviceKind.ONU, onu.identity, onu)
-        return replace(onu, shared=shared)
+            await correct_device(connection, DeviceKind.ONU, device.identity, device)
+        return replace(device, shared=shared), True

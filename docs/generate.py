@@ -52,6 +52,7 @@ TABLES = (
     "lastmile.metrics.snapshot",
     "lastmile.radius.tables",
     "lastmile.services.api_keys",
+    "lastmile.services.controllers",
     "lastmile.services.records.cursor_key",
     "lastmile.subscribers.tables",
 )

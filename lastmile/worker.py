@@ -60,9 +60,12 @@ from lastmile.client.temporal.worker_versions import current_build, make_current
 from lastmile.code_id import code_id
 from lastmile.db import Database
 from lastmile.devices.controllers import Controller, OnuController
+from lastmile.devices.routing import Controllers
 from lastmile.metrics.snapshot import read_newest_snapshot
 from lastmile.processes import run_together
 from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.services.device_reconciler import DeviceReconciler
+from lastmile.services.open_controllers import ControllerPool
 from lastmile.settings import Settings
 from lastmile.startup_checks import ConfigurationError, clients
 from lastmile.telemetry.http import Application, serve, worker_pages
@@ -94,8 +97,13 @@ def build_worker(
     netbox: NetBox | None = None,
     onu: OnuController | None = None,
     cpe: Controller | None = None,
+    controllers: Controllers | None = None,
 ) -> Worker:
-    """A Temporal worker for all workflows and activities, on the given clients."""
+    """A Temporal worker for all workflows and activities, on the given clients.
+
+    `onu` and `cpe` control every device of their kind; `controllers` are chosen by the device.
+    """
+    controllers = controllers or Controllers.everywhere(onu, cpe)
     quarantine = Quarantine(settings.quarantine, settings.quarantine_unconfirmed)
     vrf = settings.vrf_attribute
     observer = ActivityInterceptor()
@@ -104,9 +112,9 @@ def build_worker(
         AccountActivities(database, authorization, quarantine.unconfirmed, settings.key_ring),
         AddressActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
         ReplacementActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
-        DeviceActivities(database, onu, cpe),
-        DeviceChangeActivities(database, onu, cpe),
-        PlanActivities(database, authorization, quarantine.unconfirmed, onu),
+        DeviceActivities(database, controllers),
+        DeviceChangeActivities(database, controllers),
+        PlanActivities(database, authorization, quarantine.unconfirmed, controllers),
         SuspensionActivities(database, authorization, quarantine.unconfirmed),
     )
     # As for activities, the client's interceptors are the outer ones.
@@ -194,7 +202,9 @@ async def run(settings: Settings, pollers: Callable[[], int]) -> None:
         pages = worker_pages(lambda: not stop.is_set(), Readiness(loop, checks).report)
         http = _serve(settings, pages)
         stack.callback(http.shutdown)
-        worker = build_worker(client, settings, database, authorization, netbox=netbox)
+        pool = await stack.enter_async_context(ControllerPool(database, settings.key_ring))
+        worker = build_worker(client, settings, database, authorization, netbox=netbox, controllers=pool.controllers)
+        await stack.enter_async_context(DeviceReconciler(database, pool.controllers.by_kind))
         if netbox is not None:
             await stack.enter_async_context(BlockMaintenance(database, netbox, settings.quarantine_unconfirmed))
         orders = Lastmile(client, task_queue=settings.task_queue)

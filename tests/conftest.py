@@ -27,6 +27,7 @@ from lastmile.devstack.postgres import EmbeddedPostgres
 from lastmile.devstack.temporal import DevTemporal
 from lastmile.devstack.temporal_program import TemporalMissingError, find_temporal
 from lastmile.subscribers.tenants import add_tenant
+from tests.support.line_controller import DRIVERS
 from tests.support.state import remove_abandoned, state_directory
 
 POSTGRES = "LASTMILE_TESTS_POSTGRES"
@@ -255,3 +256,9 @@ async def database(owner_url: str) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+@pytest.fixture
+def line_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install the package of `tests/support/drivers`: its drivers are behind entry points, as an ISP's own are."""
+    monkeypatch.syspath_prepend(DRIVERS)

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import sys
 import uuid
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from lastmile.db import Database
 from lastmile.devstack.logins import make_login
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.ports import HOST, is_free
+from lastmile.services.controllers import NewController, add_controller
 from lastmile.telemetry.metrics import SNAPSHOT_METRICS
+from tests.support.line_controller import DRIVERS, LineController
 from tests.support.orders import Orders
 from tests.support.processes import Environment, Worker, environment_of, get, healthy, port_of, started, until
 
@@ -180,6 +183,28 @@ async def test_worker_serves_its_pages_and_runs_orders(
         assert "python_info" in await asyncio.to_thread(get, port, "/metrics")
         process.send_signal(signal.SIGINT)
         assert await process.wait() == 0
+
+
+async def test_worker_asks_the_controller_of_each_olt(
+    environment: Environment, temporal_client: Client, orders: Orders, database: Database
+) -> None:
+    async with LineController("hush-hush") as north, LineController("hush-hush") as south:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.syspath_prepend(DRIVERS)
+            for server, olt in ((north, "olt-1"), (south, "olt-2")):
+                new = NewController(name=olt, driver="line-onu", url=server.url, secret="hush-hush", olts={olt})
+                await add_controller(database, new, None, actor="noc")
+        async with started(environment, constants={"sys.path": [str(DRIVERS), *sys.path]}) as process:
+            await healthy(port_of(environment))
+            lastmile = Lastmile(temporal_client, task_queue=orders.ref)
+            await lastmile.execute(orders.provision())
+            await lastmile.execute(orders.relocate(olt="olt-2"))
+            process.send_signal(signal.SIGTERM)
+            _, log = await process.communicate()
+        await asyncio.gather(north.closed.wait(), south.closed.wait())
+    assert (north.words, south.words) == (["on ACME00000000", "off ACME00000000"], ["on ACME00000000"])
+    assert log.count(b"controller.opened") == log.count(b"controller.closed") == 2
+    assert b"hush-hush" not in log
 
 
 async def test_sigterm_lets_a_running_activity_finish(

@@ -8,6 +8,7 @@ import typer
 from lastmile.cli.arguments import number, whole_number
 from lastmile.cli.exit_codes import EPILOG, run
 from lastmile.cli.inventory.api_key_app import api_key
+from lastmile.cli.inventory.controller_app import controller
 from lastmile.cli.inventory.nas_app import nas
 from lastmile.cli.inventory.pool_app import pool
 from lastmile.cli.inventory.radius_app import radius
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.add_typer(tenant, name="tenant")
 app.add_typer(pool, name="pool")
 app.add_typer(nas, name="nas")
+app.add_typer(controller, name="controller")
 app.add_typer(radius, name="radius")
 app.add_typer(api_key, name="api-key")
 app.add_typer(hooks, name="hooks")

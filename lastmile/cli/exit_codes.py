@@ -31,7 +31,7 @@ _MEANINGS = {
     Exit.FAILED: "an order is invalid, refused, rolled back, abandoned or lost; an unknown subscriber, pool or prefix; "
     "the audit found a violation; NetBox lacks something or differs",
     Exit.BAD_INPUT: "invalid usage, file, order or setting; no order was started, or no further order",
-    Exit.UNAVAILABLE: "Temporal, the database, NetBox or a server of the stack is not available",
+    Exit.UNAVAILABLE: "Temporal, the database, NetBox, a device controller or a server of the stack is not available",
     Exit.FAULT: "a fault in Lastmile itself",
     Exit.INTERRUPTED: "Ctrl-C; started orders continue in Temporal",
     Exit.OUTPUT_CLOSED: "the reader of the output, such as `head`, has closed it",

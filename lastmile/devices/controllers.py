@@ -13,7 +13,7 @@ from typing import Protocol
 
 from lastmile.devices.errors import DeviceNotSeenError
 
-__all__ = ["DONE", "Controller", "LineDevice", "OnuController", "Outcome", "switch"]
+__all__ = ["DONE", "Controller", "DeviceSwitch", "LineDevice", "OnuController", "Outcome", "switch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +51,21 @@ class Outcome:
 DONE = Outcome()
 
 
-class Controller(Protocol):
-    """A controller of devices of one kind."""
-
-    async def check(self) -> str:
-        """Return the product and its version, if the controller answers and accepts the credentials."""
+class DeviceSwitch(Protocol):
+    """What switches devices of one kind: a controller, or the choice among several."""
 
     async def switch_on(self, device: LineDevice) -> Outcome:
         """Activate the ONU, or configure the CPE."""
 
     async def switch_off(self, device: LineDevice) -> Outcome:
         """Deactivate the ONU, or remove the configuration of the CPE, and what waits at the controller for it."""
+
+
+class Controller(DeviceSwitch, Protocol):
+    """A controller of devices of one kind."""
+
+    async def check(self) -> str:
+        """Return the product and its version, if the controller answers and accepts the credentials."""
 
 
 class OnuController(Controller, Protocol):
@@ -71,7 +75,7 @@ class OnuController(Controller, Protocol):
         """Give the line on the ONU these rates, without a break."""
 
 
-async def switch(controller: Controller, device: LineDevice, on: bool) -> str:
+async def switch(controller: DeviceSwitch, device: LineDevice, on: bool) -> str:
     """Switch the device on or off; return what it waits for, or an empty text where it has followed."""
     try:
         outcome = await (controller.switch_on if on else controller.switch_off)(device)

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from lastmile.fields.rules import rule_error
 
-__all__ = ["DeviceText", "Duid", "MacAddress", "OnuSerial", "Oui"]
+__all__ = ["DeviceText", "Duid", "MacAddress", "OnuSerial", "Oui", "normalise_oui"]
 
 _MAC_RULE = (
     "must be a MAC address of 12 hexadecimal digits, in six, three or two groups with one separator, "
@@ -69,10 +69,17 @@ OnuSerial = Annotated[str, BeforeValidator(_onu)]
 """ITU-T G.984.3 serial number, normalised to `HWTC1A2B3C4D`: the vendor's letters, then eight hexadecimal digits."""
 
 
-def _oui(written: Any) -> str:
+def normalise_oui(written: Any) -> str | None:
+    """Return the OUI as TR-069 writes it; None where the value is no OUI."""
     if not isinstance(written, str) or not _OUI.fullmatch(written):
-        raise rule_error(_OUI_RULE)
+        return None
     return re.sub("[:-]", "", written).upper()
+
+
+def _oui(written: Any) -> str:
+    if (oui := normalise_oui(written)) is None:
+        raise rule_error(_OUI_RULE)
+    return oui
 
 
 Oui = Annotated[str, BeforeValidator(_oui)]

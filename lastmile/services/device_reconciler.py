@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lastmile.background import Sweeper
 from lastmile.db import Database
-from lastmile.devices.controllers import Controller, switch
+from lastmile.devices.controllers import DeviceSwitch, switch
 from lastmile.devices.errors import AmbiguousDeviceError, ControllerRefusedError, ControllerUnavailableError
 from lastmile.devices.pending_calls import PendingCall, claim_due_calls, release_call, settle_call
 from lastmile.devices.records import DeviceKind
@@ -33,7 +33,7 @@ class DeviceReconciler(Sweeper):
     pause, away = INTERVAL, AWAY
     unavailable, failed = "device.sweep_unavailable", "device.sweep_failed"
 
-    def __init__(self, database: Database, controllers: Mapping[DeviceKind, Controller]) -> None:
+    def __init__(self, database: Database, controllers: Mapping[DeviceKind, DeviceSwitch]) -> None:
         self._database = database
         self._controllers = controllers
 

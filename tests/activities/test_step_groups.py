@@ -28,6 +28,7 @@ from lastmile.contract.operations import PROVISION
 from lastmile.contract.results import StepOutcome
 from lastmile.db import Database
 from lastmile.devices.controllers import DONE, LineDevice, Outcome
+from lastmile.devices.routing import Controllers
 from lastmile.radius.dynauth import DynamicAuthorization
 from tests.support.orders import Orders, what_is_there
 
@@ -68,7 +69,7 @@ async def make(database: Database) -> AsyncIterator[Make]:
                 RecordActivities(database),
                 AccountActivities(database, authorization, QUARANTINE.unconfirmed),
                 AddressActivities(database, authorization, QUARANTINE),
-                DeviceActivities(database, onu),
+                DeviceActivities(database, Controllers.everywhere(onu)),
             )
             steps = {name: getattr(part, name) for part in parts for name in dir(part) if not name.startswith("_")}
             return OrderActivities(database, StepGroups(steps | others))

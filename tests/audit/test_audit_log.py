@@ -90,6 +90,13 @@ CHANGES = {
         "billing",
         None,
     ),
+    "device_controllers": (
+        "(name, driver, kind, tenant_id, url, username, secret, timeout_seconds, in_flight, olts, models, options)"
+        " VALUES ('olts', 'voltha', 'onu', 'acme', 'grpc://127.0.0.1', '', 'hush', 10, 8, '{}', '{}', '{}')",
+        "url",
+        "grpc://127.0.0.2",
+        None,
+    ),
     "hook_sources": (
         "(name, tenant_id, mapping, secret) VALUES ('crm', 'acme', 'uisp', sha256('hush'))",
         "mapping",
@@ -104,6 +111,7 @@ SECRETS = {
     "radcheck": ("value", "quiet"),
     "nas": ("secret", "quiet"),
     "api_keys": ("key_sha256", b"quiet" + bytes(27)),
+    "device_controllers": ("secret", b"quiet"),
     "hook_sources": ("secret", b"quiet"),
 }
 """For each table with a secret: the column, and another value."""

@@ -56,6 +56,9 @@ INSERT INTO acknowledgements (finding, invariant, tenant_id, subject, key, ackno
     VALUES ('f-{t}', 'terminated_order', '{t}', 'o1', 'o1', 'noc', 'known');
 INSERT INTO api_keys (id, tenant_id, name, key_sha256, permissions, kind)
     VALUES (repeat('{n}', 12), '{t}', 'crm', sha256('{t}'), '{{orders:write}}', 'system');
+INSERT INTO device_controllers
+    (name, driver, kind, tenant_id, url, username, secret, timeout_seconds, in_flight, olts, models, options)
+    VALUES ('olts-{t}', 'voltha', 'onu', '{t}', 'grpc://127.0.0.1', '', '\\x00', 10, 8, '{{}}', '{{}}', '{{}}');
 INSERT INTO hook_sources (name, tenant_id, mapping, secret) VALUES ('crm-{t}', '{t}', 'uisp', '\\x00');
 INSERT INTO hook_events (tenant_id, source, event_id, event, subscriber_ref, state, order_ids, body)
     VALUES ('{t}', 'crm-{t}', 'e1', 'service.add', 'S-1', 'received', '{{}}', '\\x00');

@@ -91,7 +91,7 @@ async def test_replace_device_records_the_new_devices_and_removes_the_old_ones(
         },
     )
     assert result.steps[2].reason == (
-        f"no OLT controller is configured: recorded that {NEW} should be in service, and {OLD} out of service"
+        f"no OLT controller is configured for olt-1: recorded that {NEW} should be in service, and {OLD} out of service"
     )
     profile = await owner.fetchrow("SELECT onu_serial, cpe_mac::text FROM network_profiles")
     assert tuple(profile) == (NEW, "00:1a:2b:00:ff:ff")

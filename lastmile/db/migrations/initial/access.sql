@@ -11,7 +11,7 @@ BEGIN
     FOREACH "table" IN ARRAY ARRAY[
         'tenants',
         'orders', 'accepted_orders', 'customers', 'subscribers', 'network_profiles', 'devices', 'pending_device_calls', 'billing_services', 'billing_events',
-        'suspensions', 'previous_values', 'delegations', 'delegation_events', 'delegation_counts', 'netbox_removals',
+        'device_controllers', 'suspensions', 'previous_values', 'delegations', 'delegation_events', 'delegation_counts', 'netbox_removals',
         'pools', 'slots', 'netbox_blocks', 'netbox_records', 'netbox_foreign_prefixes',
         'given_passwords', 'former_usernames',
         'radcheck', 'radreply', 'radusergroup', 'radgroupcheck', 'radgroupreply', 'radacct', 'radpostauth',
@@ -98,6 +98,10 @@ GRANT SELECT, INSERT, DELETE ON idempotency_keys TO lastmile_platform;
 GRANT SELECT, INSERT, UPDATE ON rate_limits TO lastmile_app;
 GRANT SELECT, DELETE ON rate_limits TO lastmile_platform;
 GRANT SELECT ON cursor_key TO lastmile_platform;
+-- A tenant sees its own controllers without their credentials.
+GRANT SELECT (name, driver, kind, tenant_id, url, timeout_seconds, in_flight, olts, models, updated_at)
+    ON device_controllers TO lastmile_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON device_controllers TO lastmile_platform;
 -- A tenant sees its sources of webhooks without their secrets.
 GRANT SELECT (name, tenant_id, mapping, created_at) ON hook_sources TO lastmile_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hook_sources TO lastmile_platform;

@@ -160,6 +160,8 @@ CREATE TRIGGER audit_log AFTER INSERT OR DELETE OR UPDATE OF
     ON api_keys FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('id', 'key_sha256');
 CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON hook_sources
     FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('name', 'secret');
+CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON device_controllers
+    FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('name', 'secret');
 -- Not the columns that allocation moves: the frontier, netbox_closed_until and netbox_full_since.
 CREATE TRIGGER audit_log AFTER INSERT OR DELETE OR UPDATE OF
     name, purpose, prefix, delegated_length, vrf, region, country, mode, netbox_prefix_id, netbox_vrf_id,

@@ -13,6 +13,7 @@ DOMAINS = (
     "roles",
     "orders",
     "subscribers",
+    "controllers",
     "ipam",
     "radius",
     "netbox",

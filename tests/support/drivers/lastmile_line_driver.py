@@ -1,0 +1,91 @@
+"""Drivers of tests: each call is a line of JSON to a server of `tests.support.line_controller`."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict
+
+from lastmile.devices.controllers import DONE, LineDevice, Outcome
+from lastmile.devices.drivers import Endpoint
+from lastmile.devices.errors import ControllerRefusedError, ControllerUnavailableError
+from lastmile.devices.records import DeviceKind
+
+
+class Options(BaseModel):
+    """The zone is sent with each call."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    zone: str = ""
+    fails: bool = False
+    """Each call raises an error that no driver may raise, with the secret in its text."""
+
+
+class Client:
+    """A controller whose calls go to the server, each on a connection of its own."""
+
+    def __init__(self, endpoint: Endpoint, options: Options) -> None:
+        self._endpoint = endpoint
+        self._options = options
+
+    async def check(self) -> str:
+        return str((await self.call("check"))["product"])
+
+    async def switch_on(self, device: LineDevice) -> Outcome:
+        await self.call("on", device)
+        return DONE
+
+    async def switch_off(self, device: LineDevice) -> Outcome:
+        await self.call("off", device)
+        return DONE
+
+    async def set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> Outcome:
+        await self.call("speed", device, kbps=[download_kbps, upload_kbps])
+        return DONE
+
+    async def call(self, what: str, device: LineDevice | None = None, **more: Any) -> dict[str, Any]:
+        if self._options.fails:
+            raise KeyError(self._endpoint.secret)
+        url = urlsplit(self._endpoint.url)
+        try:
+            reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        except OSError:
+            raise ControllerUnavailableError(f"The line controller at {self._endpoint.url} does not answer.") from None
+        request = {
+            "call": what,
+            "username": self._endpoint.username,
+            "secret": self._endpoint.secret,
+            "zone": self._options.zone,
+            "device": device and asdict(device),
+            **more,
+        }
+        try:
+            writer.write(json.dumps(request).encode() + b"\n")
+            answer: dict[str, Any] = json.loads(await reader.readline())
+        finally:
+            writer.close()
+            await writer.wait_closed()
+        if "refused" in answer:
+            raise ControllerRefusedError(answer["refused"])
+        return answer
+
+
+@dataclass
+class LineDriver:
+    kind: DeviceKind
+    options: type[Options] = Options
+
+    @asynccontextmanager
+    async def open(self, endpoint: Endpoint, options: Options) -> AsyncIterator[Client]:
+        async with asyncio.TaskGroup():  # a client may have one: it must be left by the task that entered it
+            client = Client(endpoint, options)
+            yield client
+            await client.call("close")
+
+
+ONU, CPE = LineDriver(DeviceKind.ONU), LineDriver(DeviceKind.CPE)
