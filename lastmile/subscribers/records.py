@@ -86,10 +86,18 @@ _HEIR = (
 _DELETE_CUSTOMER_WITHOUT_LINES = DirectStatement(
     delete(customers).where(customers.c.id == bindparam("customer_id"), _HEIR.is_(None))
 )
+# KEY SHARE: a concurrent rollback of the order that created the customer waits, and then sees that the line is gone.
+# Otherwise it would give the customer to this order, whose rollback has already looked for customers of its own.
 _DELETE_SUBSCRIBER = DirectStatement(
-    delete(subscribers).where(
-        subscribers.c.ref == bindparam("ref"), subscribers.c.created_by_order == bindparam("order_id")
+    """
+    WITH owner AS MATERIALIZED (
+        SELECT c.id FROM subscribers s JOIN customers c ON c.id = s.customer_id
+        WHERE s.ref = :ref AND s.created_by_order = :order_id
+        FOR KEY SHARE OF c
     )
+    DELETE FROM subscribers
+    WHERE ref = :ref AND created_by_order = :order_id AND customer_id IN (SELECT id FROM owner)
+    """
 )
 _READ_SUBSCRIBER = DirectStatement(
     _ALL_WITH_REF.add_columns(

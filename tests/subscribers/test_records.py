@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from lastmile.contract.lines import Customer, Line
-from lastmile.db import Database
+from lastmile.db import Database, TenantConnection
 from lastmile.subscribers.errors import RecordConflictError, UnknownSubscriberError
 from lastmile.subscribers.records import (
     CreatedRecord,
@@ -92,6 +92,32 @@ async def test_delete_customer_with_a_later_line_hands_the_record_over(
     assert await owner.fetchval("SELECT created_by_order FROM customers") == "o2"
     await act(delete_subscriber, "S-2", "o2")
     assert await act(delete_customer, "o2") is True
+
+
+@pytest.mark.parametrize(("first", "second"), [("o1", "o2"), ("o2", "o1")])
+async def test_rollbacks_of_two_lines_side_by_side_leave_no_customer(
+    act: Act, subscriber: CreatedRecord, database: Database, owner: asyncpg.Connection, first: str, second: str
+) -> None:
+    await act(create_subscriber, "acme", "o2", "S-2", "C-1")
+
+    async def roll_back(connection: TenantConnection, order: str) -> None:
+        await delete_subscriber(connection, {"o1": "S-1", "o2": "S-2"}[order], order)
+        await delete_customer(connection, order)
+
+    async def follow() -> None:
+        async with database.tenant("acme") as connection:
+            await roll_back(connection, second)
+
+    async with database.tenant("acme") as connection:
+        await roll_back(connection, first)
+        following = asyncio.create_task(follow())
+        waits = (
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        while not (following.done() or await owner.fetchval(waits)):
+            pass
+    await following
+    assert await owner.fetchval("SELECT count(*) FROM customers") == 0
 
 
 async def test_delete_customer_waits_for_a_line_that_is_being_added(
