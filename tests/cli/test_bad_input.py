@@ -210,7 +210,7 @@ async def test_temporal_settings_that_are_wrong_are_bad_input(alone: Cli, tmp_pa
 async def test_help_names_the_exit_codes_and_imports_nothing_heavy(alone: Cli) -> None:
     ran = await alone("--help")
     assert ran.code == 0
-    assert "3  Temporal, the database, NetBox or a server of the stack is not available" in ran.out
+    assert "3  Temporal, the database, NetBox, a device controller or a server of the stack is not available" in ran.out
     heavy = "{'temporalio', 'sqlalchemy', 'pydantic', 'asyncpg', 'alembic', 'pynetbox'}"
     check = f"import sys, lastmile.cli.app; sys.exit(' '.join({heavy} & sys.modules.keys()) or 0)"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", check)
