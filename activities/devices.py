@@ -10,7 +10,7 @@ from lastmile.contract.lines import Line
 from lastmile.db import Database, TenantConnection
 from lastmile.devices import records
 from lastmile.devices.controllers import LineDevice, switch
-from lastmile.devices.pending_calls import record_answer
+from lastmile.devices.pending_calls import begin_call, record_answer
 from lastmile.devices.records import DeviceKind
 from lastmile.devices.routing import CONTROLLER_NAMES, Controllers, no_controller
 from lastmile.subscribers import previous_values
@@ -49,12 +49,18 @@ class ControllerActivities(Activities):
 
     async def _call(self, ref: StepContext, kind: DeviceKind, calls: Iterable[tuple[LineDevice, bool]]) -> str:
         """Switch each device on or off, and record the answers. Return what the devices wait for; empty: nothing."""
-        async with heartbeating():
-            answers = [(device, on, await switch(self._routers[kind], device, on)) for device, on in calls]
         async with self._order(ref) as connection:
-            for device, on, waits_for in answers:
-                await record_answer(connection, ref.tenant, ref.order_id, kind, device, on, waits_for)
-        return "; ".join(f"{device.identity}: {waits_for}" for device, _, waits_for in answers if waits_for)
+            begun = [
+                (device, on, await begin_call(connection, ref.tenant, ref.order_id, kind, device, on))
+                for device, on in calls
+            ]
+        async with heartbeating():
+            answers = [await switch(self._routers[kind], device, on) for device, on, _ in begun]
+        async with self._order(ref) as connection:
+            for (device, on, version), waits_for in zip(begun, answers, strict=True):
+                await record_answer(connection, kind, device, on, version, waits_for)
+        waiting = zip(begun, answers, strict=True)
+        return "; ".join(f"{device.identity}: {waits_for}" for (device, _, _), waits_for in waiting if waits_for)
 
 
 class DeviceActivities(ControllerActivities):

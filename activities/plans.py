@@ -13,7 +13,7 @@ from lastmile.db import Database, TenantConnection
 from lastmile.devices import records as devices
 from lastmile.devices.controllers import LineDevice
 from lastmile.devices.errors import DeviceNotSeenError
-from lastmile.devices.pending_calls import correct_device
+from lastmile.devices.pending_calls import begin_call, correct_device, record_answer
 from lastmile.devices.records import DeviceKind
 from lastmile.devices.routing import Controllers, no_controller
 from lastmile.radius.dynauth import DynamicAuthorization
@@ -79,7 +79,7 @@ class PlanActivities(AccountMoveActivities):
             return skipped("the line has no ONU in service")
         if not controlled:
             return skipped(no_controller(DeviceKind.ONU, device))
-        waits_for = await self._set_speed(device, plan.download_kbps, plan.upload_kbps)
+        waits_for = await self._set_speed(ref, device, plan.download_kbps, plan.upload_kbps)
         return warned(waits_for) if waits_for else done()
 
     @step
@@ -92,9 +92,10 @@ class PlanActivities(AccountMoveActivities):
             if before is None:
                 return undone(False)
             device, controlled = await self._find_onu(connection, ref, corrected=restored)
-        if device is not None and controlled:
-            await self._set_speed(device, before.download_kbps, before.upload_kbps)
-        return undone(True)
+        if device is None or not controlled:
+            return undone(True)
+        waits_for = await self._set_speed(ref, device, before.download_kbps, before.upload_kbps)
+        return undone(True).model_copy(update={"reason": waits_for})
 
     @step
     async def change_billing_plan(self, ref: StepContext, plan: ServicePlan) -> StepReport:
@@ -123,14 +124,21 @@ class PlanActivities(AccountMoveActivities):
         beyond_database("tell the live sessions")
         return True
 
-    async def _set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> str:
-        """Return what the ONU waits for; empty: it has the rates."""
+    async def _set_speed(self, ref: StepContext, device: LineDevice, download_kbps: int, upload_kbps: int) -> str:
+        """Return what the ONU waits for; empty: it has the rates.
+
+        An ONU that waits may have lost its flows: the call that puts it into service is repeated.
+        """
         async with heartbeating():
             try:
-                outcome = await self._onu.set_speed(device, download_kbps, upload_kbps)
+                waits_for = (await self._onu.set_speed(device, download_kbps, upload_kbps)).waits_for
             except DeviceNotSeenError as unseen:
-                return str(unseen)
-        return outcome.waits_for
+                waits_for = str(unseen)
+        if waits_for:
+            async with self._order(ref) as connection:
+                version = await begin_call(connection, ref.tenant, ref.order_id, DeviceKind.ONU, device, True)
+                await record_answer(connection, DeviceKind.ONU, device, True, version, waits_for)
+        return waits_for
 
     async def _find_onu(
         self, connection: TenantConnection, ref: StepContext, *, corrected: bool

@@ -78,8 +78,8 @@ class Settings(BaseSettings):
         default=4,
         ge=2,
         le=10_000,
-        description="Workflow task slots per process: the number of orders at work in a process at once, less one or "
-        "two that wait for the next. The others wait in Temporal, where urgent orders and other tenants pass them.",
+        description="Workflow task slots per process. One or two slots wait for the next task; each other slot has one "
+        "order at work. Further orders wait in Temporal, where urgent orders and other tenants pass them.",
     )
     max_cached_workflows: WrittenNumber = Field(
         default=2000,

@@ -4,7 +4,7 @@ There is at most one pending call of a line for each device. The answer to a lat
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,6 +28,7 @@ from lastmile.devices.records import DeviceKind
 
 __all__ = [
     "PendingCall",
+    "begin_call",
     "claim_due_calls",
     "correct_device",
     "pending_device_calls",
@@ -38,8 +39,9 @@ __all__ = [
 
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(minutes=15)
-"""A call is repeated after as long as it has waited, within these limits. So an ONU that a technician has just
-connected comes up within a minute, and a CPE that was off for weeks is asked for four times an hour."""
+"""The pause before a repetition equals the time that the call has waited, within these limits."""
+LONGEST_ATTEMPT = timedelta(minutes=5)
+"""Longer than the attempt of a step: meanwhile nobody repeats its call."""
 
 pending_device_calls = Table(
     "pending_device_calls",
@@ -76,22 +78,34 @@ class PendingCall:
 
 
 _THIS = "kind = :kind AND identity = :identity AND subscriber_ref = :subscriber_ref"
-# While the reconciler repeats an earlier call, an answer settles nothing: the earlier call may reach the device after
-# this one. Then this call is repeated too, after the end of the claim.
-_RECORD = DirectStatement(
-    f"""
+# The call is kept before the controller is asked. An answer settles it only where no repetition of an earlier call was
+# under way meanwhile: that one may have reached the device last. Then the call is repeated.
+_BEGIN = DirectStatement(
+    """
     INSERT INTO pending_device_calls AS p
         (tenant_id, kind, identity, subscriber_ref, switches_on, device, waits_for, order_id, due_at)
-    SELECT :tenant_id, :kind, :identity, :subscriber_ref, :on, CAST(:device AS jsonb), :waits_for, :order_id,
-           now() + CAST(:pause AS interval)
-    WHERE :waits_for <> '' OR EXISTS (SELECT FROM pending_device_calls WHERE {_THIS} AND claimed_until > now())
+    VALUES (:tenant_id, :kind, :identity, :subscriber_ref, :on, CAST(:device AS jsonb), '', :order_id,
+            now() + CAST(:longest AS interval))
     ON CONFLICT (tenant_id, kind, identity, subscriber_ref) DO UPDATE
-    SET switches_on = excluded.switches_on, device = excluded.device, waits_for = excluded.waits_for, error = '',
-        order_id = excluded.order_id, due_at = greatest(excluded.due_at, p.claimed_until), version = p.version + 1,
+    SET switches_on = excluded.switches_on, device = excluded.device, order_id = excluded.order_id,
+        due_at = excluded.due_at, version = p.version + 1, waits_for = '', error = '',
         since = CASE WHEN p.switches_on = excluded.switches_on THEN p.since ELSE now() END
+    RETURNING version
     """
 )
-_DROP = DirectStatement(f"DELETE FROM pending_device_calls WHERE {_THIS} AND coalesce(claimed_until, now()) <= now()")
+_FOLLOWED = DirectStatement(
+    f"""
+    DELETE FROM pending_device_calls
+    WHERE {_THIS} AND version = :version AND coalesce(claimed_until, now()) <= now()
+    """
+)
+_WAITS = DirectStatement(
+    f"""
+    UPDATE pending_device_calls
+    SET waits_for = :waits_for, due_at = greatest(now() + CAST(:pause AS interval), claimed_until)
+    WHERE {_THIS} AND version = :version
+    """
+)
 # A repetition that has begun with the former description settles nothing.
 _CORRECT = DirectStatement(
     f"""
@@ -120,7 +134,8 @@ _SETTLE = text(f"DELETE FROM pending_device_calls WHERE {_CLAIMED} AND version =
 _CONFIRM = DirectStatement(
     f"UPDATE devices SET confirmed = :confirmed WHERE {_THIS} AND in_service = :on AND confirmed <> :confirmed"
 )
-# Where a later call has replaced this one, the row says nothing of this one's answer.
+# Where a later call has replaced this one, the row says nothing of this one's answer. The new version keeps the answer
+# to the later call from settling it.
 _RELEASE = text(
     f"""
     UPDATE pending_device_calls
@@ -129,34 +144,39 @@ _RELEASE = text(
         error = CASE WHEN version = :version THEN :error ELSE error END,
         due_at = CASE WHEN version = :version
                       THEN now() + least(greatest(now() - since, CAST(:first AS interval)), CAST(:longest AS interval))
-                      ELSE now() END
+                      ELSE now() END,
+        version = CASE WHEN version = :version THEN version ELSE version + 1 END
     WHERE {_CLAIMED}
     """
 )
 
 
-async def record_answer(
-    connection: TenantConnection,
-    tenant: str,
-    order_id: str,
-    kind: DeviceKind,
-    device: LineDevice,
-    on: bool,
-    waits_for: str,
-) -> None:
-    """Record what the device waits for after a call; empty: it is in the state, and no call is pending."""
+async def begin_call(
+    connection: TenantConnection, tenant: str, order_id: str, kind: DeviceKind, device: LineDevice, on: bool
+) -> int:
+    """Keep a call that is about to be made, in place of an earlier one; return its version.
+
+    Without an answer, because the worker and then the order have ended, the call is repeated.
+    """
     given = _key(kind, device) | {
         "tenant_id": tenant,
         "on": on,
         "device": json.dumps(asdict(device)),
-        "waits_for": waits_for,
         "order_id": order_id,
-        "pause": FIRST_PAUSE,
+        "longest": LONGEST_ATTEMPT,
     }
-    await _RECORD.count(connection, given)
-    if not waits_for:
-        await _DROP.count(connection, _key(kind, device))
-    await _CONFIRM.count(connection, _key(kind, device) | {"on": on, "confirmed": not waits_for})
+    version: int = await _BEGIN.scalar(connection, given)
+    return version
+
+
+async def record_answer(
+    connection: TenantConnection, kind: DeviceKind, device: LineDevice, on: bool, version: int, waits_for: str
+) -> None:
+    """Record what the device waits for after a call of this version; empty: it is in the state."""
+    this = _key(kind, device)
+    if waits_for or not await _FOLLOWED.count(connection, this | {"version": version}):
+        await _WAITS.count(connection, this | {"version": version, "waits_for": waits_for, "pause": FIRST_PAUSE})
+    await _CONFIRM.count(connection, this | {"on": on, "confirmed": not waits_for})
 
 
 async def correct_device(connection: TenantConnection, kind: DeviceKind, identity: str, device: LineDevice) -> None:
@@ -172,7 +192,7 @@ async def claim_due_calls(connection: PlatformConnection, *, lease: timedelta, b
         PendingCall(
             row.tenant_id,
             DeviceKind(row.kind),
-            LineDevice(**row.device),
+            _device(row.device),
             row.switches_on,
             row.order_id,
             row.version,
@@ -197,6 +217,11 @@ async def release_call(
 ) -> None:
     """Record that the device still waits, or why the controller could not be asked, and end the claim."""
     await connection.execute(_RELEASE, _claim(call) | _answer(waits_for, error))
+
+
+def _device(stored: dict[str, Any]) -> LineDevice:
+    """Return the device as this version knows it: a newer version may have stored more."""
+    return LineDevice(**{field.name: stored[field.name] for field in fields(LineDevice) if field.name in stored})
 
 
 def _key(kind: DeviceKind, device: LineDevice) -> dict[str, Any]:

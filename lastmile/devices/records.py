@@ -78,8 +78,14 @@ class Device:
 _is_device = and_(devices.c.subscriber_ref == bindparam("subscriber_ref"), devices.c.kind == bindparam("kind"))
 _FIND = DirectStatement(select(*(devices.c[field.name] for field in fields(Device))).where(_is_device))
 _SET_TARGET_STATE = DirectStatement(
-    # The order that puts an existing device back into service owns the record: its rollback deletes it.
+    # The order that puts an existing device back into service owns the record: its rollback deletes it. A pending call
+    # follows the state, also where no controller is asked now: its controller may come back.
     """
+    WITH turned AS (
+        UPDATE pending_device_calls SET switches_on = :in_service, version = version + 1
+        WHERE subscriber_ref = :subscriber_ref AND kind = :kind AND identity = :identity
+          AND switches_on <> :in_service
+    )
     INSERT INTO devices (tenant_id, subscriber_ref, kind, identity, in_service, created_by_order, updated_by_order)
     VALUES (:tenant_id, :subscriber_ref, :kind, :identity, :in_service, :order_id, :order_id)
     ON CONFLICT (tenant_id, subscriber_ref, kind) DO UPDATE

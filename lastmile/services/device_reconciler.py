@@ -1,18 +1,21 @@
 """The reconciler of devices: it repeats the calls that a device has yet to follow, until it has followed."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from lastmile.background import Sweeper
-from lastmile.db import Database
+from lastmile.db import Database, TenantConnection
 from lastmile.devices.controllers import DeviceSwitch, switch
 from lastmile.devices.errors import AmbiguousDeviceError, ControllerRefusedError, ControllerUnavailableError
 from lastmile.devices.pending_calls import PendingCall, claim_due_calls, release_call, settle_call
-from lastmile.devices.records import DeviceKind
+from lastmile.devices.records import DeviceKind, is_shared
 
 __all__ = ["DeviceReconciler"]
 
@@ -20,8 +23,10 @@ INTERVAL = timedelta(seconds=5)
 CALL_TIME = timedelta(minutes=2)
 """How long one call may take."""
 LEASE = 2 * CALL_TIME
-"""How long a claim lasts: longer than its call, also where the clocks of two machines differ."""
+"""A claim outlasts its call."""
 BATCH = 64
+AT_ONCE = 4
+"""The calls to one controller at once: orders have more."""
 AWAY = (SQLAlchemyError, OSError, TimeoutError)
 
 log = structlog.get_logger("lastmile.devices")
@@ -39,39 +44,82 @@ class DeviceReconciler(Sweeper):
 
     async def sweep(self) -> None:
         """Repeat every call that is due. Raises one of `AWAY` where PostgreSQL does not answer."""
+        silent: dict[object, str] = {}
         while True:
             async with self._database.platform() as connection:
                 calls = await claim_due_calls(connection, lease=LEASE, batch=BATCH)
+            late = asyncio.get_running_loop().time() + (LEASE - CALL_TIME).total_seconds()
+            slots: dict[object, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
             try:
                 async with asyncio.TaskGroup() as repeating:
                     for call in calls:
-                        repeating.create_task(self._repeat(call))
+                        repeating.create_task(self._repeat(call, slots[_peer(call)], silent, late))
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
             if len(calls) < BATCH:
-                return
+                break
+        for peer, reason in silent.items():
+            log.warning("device.controller_unavailable", controlled=peer, reason=reason)
 
-    async def _repeat(self, call: PendingCall) -> None:
-        waits_for = error = ""
-        try:
-            async with asyncio.timeout(CALL_TIME.total_seconds()):
-                waits_for = await switch(self._controllers[call.kind], call.device, call.on)
-        except (ControllerUnavailableError, ControllerRefusedError, AmbiguousDeviceError) as failure:
-            error = str(failure)
-        except TimeoutError:
-            error = f"the controller did not answer within {CALL_TIME.total_seconds():.0f} s"
-        about = {
-            "tenant": call.tenant,
-            "subscriber_ref": call.device.subscriber_ref,
-            "kind": call.kind,
-            "identity": call.device.identity,
-        }
-        async with self._database.tenant(
-            call.tenant, actor="device reconciler", order_id=call.order_id, subscriber_ref=call.device.subscriber_ref
-        ) as connection:
+    async def _repeat(self, call: PendingCall, slot: asyncio.Semaphore, silent: dict[object, str], late: float) -> None:
+        """Repeat the call, unless its controller was silent in this sweep: the others must not wait for it.
+
+        A call that has waited until `late` is left to the next sweep: it would outlast its claim.
+        """
+        async with slot:
+            waits_for, error = "", silent.get(_peer(call), "")
+            if not error and asyncio.get_running_loop().time() > late:
+                return
+            if not error:
+                waits_for, error = await self._ask(call, silent)
+        async with self._transaction(call) as connection:
             if waits_for or error:
                 await release_call(connection, call, waits_for=waits_for, error=error)
             elif await settle_call(connection, call):
-                log.info("device.followed", **about, on=call.on)
-        if error:
-            log.warning("device.not_asked", **about, reason=error)
+                log.info("device.followed", **_about(call), on=call.on)
+
+    async def _ask(self, call: PendingCall, silent: dict[object, str]) -> tuple[str, str]:
+        """Return what the device waits for, and why the call has failed."""
+        device = call.device
+        try:
+            if not call.on:  # other lines may have come to the device, or left it
+                async with self._transaction(call) as connection:
+                    device = replace(
+                        device, shared=await is_shared(connection, device.subscriber_ref, call.kind, device.identity)
+                    )
+            async with asyncio.timeout(CALL_TIME.total_seconds()):
+                return await switch(self._controllers[call.kind], device, call.on), ""
+        except ControllerUnavailableError as failure:
+            silent[_peer(call)] = str(failure)
+            return "", str(failure)
+        except (ControllerRefusedError, AmbiguousDeviceError) as failure:
+            log.warning("device.call_failed", **_about(call), reason=str(failure))
+            return "", str(failure)
+        except TimeoutError:
+            silent[_peer(call)] = reason = f"the controller did not answer within {CALL_TIME.total_seconds():.0f} s"
+            return "", reason
+        except AWAY:
+            raise
+        except Exception:  # the failure of one call must not keep the others
+            log.exception("device.call_failed", **_about(call))
+            return "", "the call failed: the log of the workers says why"
+
+    def _transaction(self, call: PendingCall) -> AbstractAsyncContextManager[TenantConnection]:
+        return self._database.tenant(
+            call.tenant, actor="device reconciler", order_id=call.order_id, subscriber_ref=call.device.subscriber_ref
+        )
+
+
+def _peer(call: PendingCall) -> tuple[str, ...]:
+    """Return what the calls to one controller have in common: the OLT of an ONU, the tenant of a CPE."""
+    return call.kind.value, call.tenant, call.device.olt or ""
+
+
+def _about(call: PendingCall) -> dict[str, str]:
+    device = call.device
+    return {
+        "tenant": call.tenant,
+        "subscriber_ref": device.subscriber_ref,
+        "kind": call.kind,
+        "identity": device.identity,
+    }

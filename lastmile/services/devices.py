@@ -17,7 +17,8 @@ _LIST = text(
            coalesce(p.error, '') AS error, p.due_at AS next_try_at
     FROM devices d FULL JOIN pending_device_calls p USING (tenant_id, subscriber_ref, kind, identity)
     WHERE (CAST(:tenant AS text) IS NULL OR tenant_id = :tenant)
-      AND CASE WHEN CAST(:subscriber AS text) IS NULL THEN p.since IS NOT NULL ELSE subscriber_ref = :subscriber END
+      AND CASE WHEN CAST(:subscriber AS text) IS NULL THEN (p.waits_for <> '' OR p.error <> '' OR p.due_at <= now())
+               ELSE subscriber_ref = :subscriber END
     ORDER BY p.since, tenant_id, subscriber_ref, kind DESC, identity
     """
 )

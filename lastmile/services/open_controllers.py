@@ -55,6 +55,11 @@ class OpenController:
             raise
         return self
 
+    @property
+    def alive(self) -> bool:
+        """Whether the client is open."""
+        return not self._life.done()
+
     def close(self) -> None:
         """Refuse further calls, and close the client when the present calls have ended."""
         self._closing.set()
@@ -168,15 +173,18 @@ class ControllerPool(Sweeper):
         members = {}
         for stored in await list_controllers(self._database):
             known = self._members.get(stored.name)
-            usable = known is not None and isinstance(known.controller, OpenController)
+            usable = known is not None and isinstance(known.controller, OpenController) and known.controller.alive
             members[stored.name] = known if known and usable and known.stored == stored else await self._open(stored)
         self._take(members)
 
     async def _open(self, stored: StoredController) -> _Member:
         try:
             opened = await open_controller(stored, self._keys)
-        except LastmileError as failure:
-            reason = f"Controller {stored.name} cannot be used: {failure}"
+        except Exception as failure:  # a fault of one driver must keep no worker from its work
+            words = (
+                str(failure) if isinstance(failure, LastmileError) else f"its driver failed ({type(failure).__name__})"
+            )
+            reason = f"Controller {stored.name} cannot be used: {words}"
             known = self._members.get(stored.name)
             if known is None or getattr(known.controller, "reason", None) != reason:
                 log.error("controller.unusable", controller=stored.name, reason=reason)

@@ -4,9 +4,9 @@ import pytest
 
 from lastmile.db import Database
 from lastmile.devices.controllers import LineDevice
-from lastmile.devices.pending_calls import record_answer
 from lastmile.devices.records import DeviceKind, set_target_state
 from tests.support.commands import Cli
+from tests.support.controllers import answered
 
 ONU, CPE = "ACME00000001", "00:1a:2b:00:00:01"
 
@@ -17,7 +17,7 @@ async def line(database: Database) -> None:
     async with database.tenant("acme") as connection:
         for kind, identity, waits_for in ((DeviceKind.ONU, ONU, ""), (DeviceKind.CPE, CPE, "the CPE is offline")):
             await set_target_state(connection, "acme", "O-1", "S-1", kind, identity, True)
-            await record_answer(connection, "acme", "O-1", kind, LineDevice("S-1", identity), True, waits_for)
+            await answered(connection, "O-1", kind, LineDevice("S-1", identity), True, waits_for)
 
 
 async def test_devices_lists_those_that_wait(cli: Cli) -> None:
@@ -44,6 +44,6 @@ async def test_device_out_of_service_that_no_record_has_is_listed(cli: Cli, data
     """After a rollback: its record is gone, and the device must still be put out of service."""
     former = LineDevice("S-2", "00:1a:2b:00:00:02")
     async with database.tenant("acme") as connection:
-        await record_answer(connection, "acme", "O-2", DeviceKind.CPE, former, False, "the CPE is offline")
+        await answered(connection, "O-2", DeviceKind.CPE, former, False, "the CPE is offline")
     shown = (await cli("devices", "S-2", "--tenant", "acme")).out
     assert "out of service" in shown

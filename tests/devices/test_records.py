@@ -8,7 +8,6 @@ import pytest
 
 from lastmile.db import Database
 from lastmile.devices.controllers import LineDevice
-from lastmile.devices.pending_calls import record_answer
 from lastmile.devices.records import (
     Device,
     DeviceKind,
@@ -18,6 +17,7 @@ from lastmile.devices.records import (
     restore_service,
     set_target_state,
 )
+from tests.support.controllers import answered
 
 Act = Callable[..., Awaitable[Any]]
 ONU = "ABCD00000001"
@@ -60,7 +60,7 @@ async def test_set_target_state_records_the_device_and_its_order(act: Act) -> No
 
 async def test_repeated_target_state_changes_nothing(act: Act, owner: asyncpg.Connection) -> None:
     await wanted(act, "o1", True)
-    await act(record_answer, "acme", "o1", DeviceKind.ONU, LineDevice("S-1", ONU), True, "")
+    await act(answered, "o1", DeviceKind.ONU, LineDevice("S-1", ONU), True)
     before = await owner.fetch("SELECT * FROM devices")
     for order in ("o1", "o2"):
         await wanted(act, order, True)
@@ -99,7 +99,7 @@ async def test_undo_of_another_order_keeps_the_device(act: Act) -> None:
 
 async def test_answer_about_an_outdated_state_changes_nothing(act: Act, owner: asyncpg.Connection) -> None:
     async def answer(on: bool) -> None:
-        await act(record_answer, "acme", "o1", DeviceKind.ONU, LineDevice("S-1", ONU), on, "")
+        await act(answered, "o1", DeviceKind.ONU, LineDevice("S-1", ONU), on)
 
     await wanted(act, "o1", True)
     await answer(True)

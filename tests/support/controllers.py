@@ -3,9 +3,12 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from lastmile.db import TenantConnection
 from lastmile.devices.controllers import DONE, LineDevice, Outcome
+from lastmile.devices.pending_calls import begin_call, record_answer
+from lastmile.devices.records import DeviceKind
 
-__all__ = ["RecordingController"]
+__all__ = ["RecordingController", "answered"]
 
 
 class RecordingController:
@@ -22,6 +25,8 @@ class RecordingController:
         """The failure of each call that puts a device into service, by identity."""
         self.before: Callable[[], Awaitable[None]] | None = None
         """What happens before a call puts a device into service."""
+        self.before_off: Callable[[], Awaitable[None]] | None = None
+        """What happens before a call takes a device out of service."""
 
     async def check(self) -> str:
         return "recording"
@@ -41,6 +46,8 @@ class RecordingController:
         return self._answer(device)
 
     async def switch_off(self, device: LineDevice) -> Outcome:
+        if self.before_off is not None:
+            await self.before_off()
         self.told.append(("off", device))
         if not device.shared:
             self.on.pop(device.identity, None)
@@ -64,3 +71,11 @@ class RecordingController:
 
 def _tr069_names(cpe: LineDevice) -> tuple[str | None, ...]:
     return cpe.oui, cpe.product_class, cpe.serial
+
+
+async def answered(
+    connection: TenantConnection, order_id: str, kind: DeviceKind, device: LineDevice, on: bool, waits_for: str = ""
+) -> None:
+    """Record a call of acme's, and what its device waits for; empty: it has followed."""
+    version = await begin_call(connection, "acme", order_id, kind, device, on)
+    await record_answer(connection, kind, device, on, version, waits_for)

@@ -12,7 +12,7 @@ from lastmile.contract import ResultStatus
 from lastmile.contract.lines import Line
 from lastmile.db import Database
 from lastmile.devices.errors import ControllerRefusedError, ControllerUnavailableError, DeviceNotSeenError
-from lastmile.devices.records import DeviceKind
+from lastmile.devices.records import DeviceKind, set_target_state
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.services.device_reconciler import DeviceReconciler
 from lastmile.settings import Settings
@@ -194,6 +194,85 @@ async def test_controller_that_fails_is_asked_again_and_the_failure_is_shown(
     acs.waiting.clear()
     await sweep(owner, reconciler)
     assert await pending(owner) == {}
+
+
+async def test_repetition_that_ends_during_a_call_of_an_order_keeps_that_call(
+    controlled: Lastmile,
+    orders: Orders,
+    acs: RecordingController,
+    owner: asyncpg.Connection,
+    reconciler: DeviceReconciler,
+) -> None:
+    acs.waiting[CPE] = OFFLINE
+    await controlled.execute(orders.provision())
+    acs.waiting.clear()
+    repetition, order = Gate(), Gate()
+    acs.before, acs.before_off = repetition, order
+    await owner.execute("UPDATE pending_device_calls SET due_at = now()")
+    repeating = asyncio.create_task(reconciler.sweep())
+    await repetition.reached.wait()
+    ending = asyncio.create_task(controlled.execute(orders.deprovision()))
+    await order.reached.wait()
+    repetition.open()
+    await repeating
+    order.open()
+    assert (await ending).status is ResultStatus.COMPLETED
+    assert await pending(owner) == {CPE: (False, "")}, "which of both calls reached the CPE last is not known"
+    await sweep(owner, reconciler)
+    assert (CPE in acs.on, await pending(owner)) == (False, {})
+
+
+async def test_line_that_ends_without_its_controller_is_not_put_into_service_later(
+    controlled: Lastmile,
+    database: Database,
+    orders: Orders,
+    acs: RecordingController,
+    owner: asyncpg.Connection,
+    reconciler: DeviceReconciler,
+) -> None:
+    acs.waiting[CPE] = OFFLINE
+    await controlled.execute(orders.provision())
+    async with database.tenant("acme") as connection:  # the step of a deprovision while the controller is removed
+        await set_target_state(connection, "acme", "O-2", orders.ref, DeviceKind.CPE, CPE, False)
+    acs.waiting.clear()
+    await sweep(owner, reconciler)
+    assert [what for what, _ in acs.told] == ["on", "off"]
+    assert (await states(owner))[CPE] == (False, True)
+
+
+async def test_device_that_another_line_has_meanwhile_is_taken_out_of_service_as_shared(
+    controlled: Lastmile,
+    orders: Orders,
+    olt: RecordingController,
+    owner: asyncpg.Connection,
+    database: Database,
+    reconciler: DeviceReconciler,
+) -> None:
+    await controlled.execute(orders.provision())
+    olt.waiting[ONU] = "VOLTHA has not removed the flows"
+    await controlled.execute(orders.deprovision())
+    async with database.tenant("acme") as connection:
+        await set_target_state(connection, "acme", "O-9", "another", DeviceKind.ONU, ONU, True)
+    await sweep(owner, reconciler)
+    assert [(what, device.shared) for what, device in olt.told[-2:]] == [("off", False), ("off", True)]
+
+
+async def test_failing_controller_delays_no_call_to_another(
+    controlled: Lastmile,
+    orders: Orders,
+    olt: RecordingController,
+    acs: RecordingController,
+    owner: asyncpg.Connection,
+    reconciler: DeviceReconciler,
+) -> None:
+    acs.waiting[CPE], olt.waiting[ONU] = OFFLINE, NOT_SEEN
+    await controlled.execute(orders.provision())
+    olt.waiting.clear()
+    acs.failing[CPE] = RuntimeError("a fault of the driver")
+    await sweep(owner, reconciler)
+    assert await states(owner) == {ONU: (True, True), CPE: (True, False)}
+    row = await owner.fetchrow("SELECT identity, error, claimed_until, due_at > now() FROM pending_device_calls")
+    assert tuple(row) == (CPE, "the call failed: the log of the workers says why", None, True)
 
 
 async def test_order_during_a_repeated_call_is_repeated_after_it(

@@ -53,7 +53,7 @@ class GenieAcs:
     async def switch_on(self, device: LineDevice) -> Outcome:
         """Tag the CPE, write the parameters of its model, and verify them by reading.
 
-        The tag comes first: the ACS's preset by tag then acts in the same session.
+        The tag comes first: a preset by tag, where the ACS has one, then acts in the same session.
         """
         cpe = await self._find(device)
         if cpe is None:
@@ -70,7 +70,7 @@ class GenieAcs:
     async def switch_off(self, device: LineDevice) -> Outcome:
         """Remove the tag of the CPE, and those of its waiting tasks that are Lastmile's.
 
-        The CPE keeps its values: without the tag, the ACS gives it no login of the line any more.
+        The CPE keeps its values.
         """
         if device.shared:
             return DONE

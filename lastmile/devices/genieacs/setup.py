@@ -1,4 +1,4 @@
-"""What Lastmile installs in GenieACS, so that a CPE in service keeps its parameters after a factory reset.
+"""What GenieACS needs so that a CPE in service keeps the parameters of its model after a factory reset.
 
 A task acts once, on the CPE as it is. The preset by tag acts in every session: it writes what the CPE has lost.
 """

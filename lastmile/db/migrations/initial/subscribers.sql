@@ -180,14 +180,15 @@ COMMENT ON TABLE pending_device_calls IS
 COMMENT ON COLUMN pending_device_calls.switches_on IS 'true: the call puts the device into service; false: out of service.';
 COMMENT ON COLUMN pending_device_calls.device IS 'The device and its place, as the controller was told.';
 COMMENT ON COLUMN pending_device_calls.waits_for IS
-    'What the device waits for, as the controller says. Empty: it has followed, and an earlier call may still reach it.';
+    'What the device waits for, as the controller says. Empty: the controller is being asked, or an earlier call may have '
+    'reached the device after this one.';
 COMMENT ON COLUMN pending_device_calls.error IS 'Why the last repetition failed; empty: the controller has answered it.';
 COMMENT ON COLUMN pending_device_calls.order_id IS 'The order that made the call.';
 COMMENT ON COLUMN pending_device_calls.since IS 'When the device began to wait.';
 COMMENT ON COLUMN pending_device_calls.due_at IS 'When the call is repeated.';
 COMMENT ON COLUMN pending_device_calls.claimed_until IS
-    'Until when a reconciler has the call; NULL: none has. A repetition has ended by then.';
-COMMENT ON COLUMN pending_device_calls.version IS 'Grows when the call of a later order replaces the call.';
+    'Until when a reconciler has the call; NULL: none has.';
+COMMENT ON COLUMN pending_device_calls.version IS 'Grows when a later call or another description replaces the call.';
 
 CREATE INDEX pending_device_calls_due ON pending_device_calls (due_at);
 COMMENT ON INDEX pending_device_calls_due IS 'The reconciler: the calls that are due.';
