@@ -41,7 +41,7 @@ FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(minutes=15)
 """The pause before a repetition equals the time that the call has waited, within these limits."""
 LONGEST_ATTEMPT = timedelta(minutes=5)
-"""Longer than the attempt of a step: meanwhile nobody repeats its call."""
+"""The reconciler repeats a call without an answer only when the attempt of its step must have ended."""
 
 pending_device_calls = Table(
     "pending_device_calls",

@@ -16,6 +16,7 @@ from lastmile.devstack.nas import ScriptedNas
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
+from tests.support.controllers import RecordingController
 from tests.support.faults import Faults
 from tests.support.maintenance import Maintenance
 from tests.support.orders import Orders
@@ -93,3 +94,27 @@ def lastmile(client: Client, settings: Settings, worker: Worker) -> Lastmile:
 def maintenance(lastmile: Lastmile, settings: Settings) -> Maintenance:
     """Return the maintenance runs, which the test starts."""
     return Maintenance(lastmile, settings.task_queue)
+
+
+@pytest.fixture
+def olt() -> RecordingController:
+    return RecordingController()
+
+
+@pytest.fixture
+def acs() -> RecordingController:
+    return RecordingController()
+
+
+@pytest.fixture
+async def controlled(
+    client: Client,
+    settings: Settings,
+    database: Database,
+    authorization: DynamicAuthorization,
+    olt: RecordingController,
+    acs: RecordingController,
+) -> AsyncIterator[Lastmile]:
+    """Return the client of a provisioning system, with a worker that has an OLT controller and an ACS."""
+    async with build_worker(client, settings, database, authorization, onu=olt, cpe=acs):
+        yield Lastmile(client, task_queue=settings.task_queue)

@@ -1,21 +1,15 @@
 """Orders that move a line to another place in the access network."""
 
-from collections.abc import AsyncIterator
-
 import asyncpg
 import pytest
 from pydantic import ValidationError
-from temporalio.client import Client
 
 from lastmile.client.orders import Lastmile
 from lastmile.contract import Decision, RelocateLine, ResultStatus
 from lastmile.contract.lines import Line
 from lastmile.db import Database
-from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.services.dry_run import dry_run
 from lastmile.services.order_files.reader import NumberedOrder
-from lastmile.settings import Settings
-from lastmile.worker import build_worker
 from tests.support.controllers import RecordingController
 from tests.support.faults import Faults, Gate, refused
 from tests.support.orders import Orders, outcomes, parked, what_is_there
@@ -25,30 +19,6 @@ AT_THE_OLD_PLACE = Line(
     connection_type="ftth", onu_serial="ACME00000001", olt="olt-1", pon_port="1/1/1", s_vlan=100, c_vlan=200
 )
 CHECKED = "SELECT attribute, value FROM radcheck WHERE attribute LIKE 'ADSL-%'"
-
-
-@pytest.fixture
-def olt() -> RecordingController:
-    return RecordingController()
-
-
-@pytest.fixture
-def acs() -> RecordingController:
-    return RecordingController()
-
-
-@pytest.fixture
-async def controlled(
-    client: Client,
-    settings: Settings,
-    database: Database,
-    authorization: DynamicAuthorization,
-    olt: RecordingController,
-    acs: RecordingController,
-) -> AsyncIterator[Lastmile]:
-    """Return the client of a provisioning system, with a worker that has an OLT controller and an ACS."""
-    async with build_worker(client, settings, database, authorization, onu=olt, cpe=acs):
-        yield Lastmile(client, task_queue=settings.task_queue)
 
 
 def with_circuit(nth: int = 0) -> Line:

@@ -34,16 +34,6 @@ BY_MAC = Line(connection_type="ftth", onu_serial=OLD, cpe_mac=OLD_MAC, access="i
 
 
 @pytest.fixture
-async def olt() -> RecordingController:
-    return RecordingController()
-
-
-@pytest.fixture
-async def acs() -> RecordingController:
-    return RecordingController()
-
-
-@pytest.fixture
 async def with_acs(
     client: Client,
     settings: Settings,

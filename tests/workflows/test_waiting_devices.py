@@ -1,11 +1,9 @@
 """Orders whose ONU or CPE has yet to follow: the order says so, and claims nothing that is not so."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from temporalio.client import Client
 
 from lastmile.client.orders import Lastmile
 from lastmile.contract import ResultStatus
@@ -13,10 +11,7 @@ from lastmile.contract.lines import Line
 from lastmile.db import Database
 from lastmile.devices.errors import ControllerRefusedError, ControllerUnavailableError, DeviceNotSeenError
 from lastmile.devices.records import DeviceKind, set_target_state
-from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.services.device_reconciler import DeviceReconciler
-from lastmile.settings import Settings
-from lastmile.worker import build_worker
 from tests.support.controllers import RecordingController
 from tests.support.faults import Faults, Gate, refused
 from tests.support.orders import Orders, outcomes
@@ -24,30 +19,6 @@ from tests.support.orders import Orders, outcomes
 ONU, CPE = "ACME00000000", "00:1a:2b:00:00:00"
 OFFLINE = "the CPE is offline"
 NOT_SEEN = "the OLT has not seen the ONU"
-
-
-@pytest.fixture
-async def olt() -> RecordingController:
-    return RecordingController()
-
-
-@pytest.fixture
-async def acs() -> RecordingController:
-    return RecordingController()
-
-
-@pytest.fixture
-async def controlled(
-    client: Client,
-    settings: Settings,
-    database: Database,
-    authorization: DynamicAuthorization,
-    olt: RecordingController,
-    acs: RecordingController,
-) -> AsyncIterator[Lastmile]:
-    """Return the client of a provisioning system, with a worker that has both controllers."""
-    async with build_worker(client, settings, database, authorization, onu=olt, cpe=acs):
-        yield Lastmile(client, task_queue=settings.task_queue)
 
 
 async def states(owner: asyncpg.Connection) -> dict[str, tuple[bool, bool]]:
