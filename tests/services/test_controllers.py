@@ -205,6 +205,19 @@ async def test_controller_that_cannot_be_opened_refuses_calls_until_it_can(
     ]
 
 
+async def test_driver_that_fails_on_its_options_keeps_no_other_controller_from_its_work(
+    database: Database, line_controller: LineController, owner: asyncpg.Connection
+) -> None:
+    await add(database, new(url=line_controller.url))
+    await add(database, new(name="broken", url=line_controller.url, olts=["olt-9"]))
+    await owner.execute("UPDATE device_controllers SET options = '{\"zone\": \"nowhere\"}' WHERE name = 'broken'")
+    async with ControllerPool(database, None) as pool:
+        await pool.controllers.onu.switch_on(onu())
+        with pytest.raises(ControllerUnavailableError) as failure:
+            await pool.controllers.onu.switch_on(onu(olt="olt-9"))
+    assert str(failure.value) == "Controller broken cannot be used: its driver failed (KeyError)"
+
+
 async def test_error_that_no_driver_may_raise_reaches_no_caller(
     database: Database, line_controller: LineController
 ) -> None:

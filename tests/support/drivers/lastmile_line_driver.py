@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from lastmile.devices.controllers import DONE, LineDevice, Outcome
 from lastmile.devices.drivers import Endpoint
@@ -24,6 +24,14 @@ class Options(BaseModel):
     zone: str = ""
     fails: bool = False
     """Each call raises an error that no driver may raise, with the secret in its text."""
+
+    @field_validator("zone")
+    @classmethod
+    def _look_up(cls, zone: str) -> str:
+        """Raise an error that no validator may raise, for one zone."""
+        if zone == "nowhere":
+            raise KeyError(zone)
+        return zone
 
 
 class Client:
