@@ -27,7 +27,6 @@ from lastmile.devices.records import Device, DeviceKind
 from lastmile.devices.routing import no_controller
 from lastmile.subscribers import previous_values
 from lastmile.subscribers.line_changes import read_line_before, write_line_before
-from lastmile.subscribers.records import read_line
 
 __all__ = ["DeviceChangeActivities"]
 
@@ -56,11 +55,12 @@ class DeviceChangeActivities(ControllerActivities):
 
     async def _change(self, ref: StepContext, kind: DeviceKind) -> StepReport:
         async with self._order(ref) as connection:
-            present = device_of(ref, kind, await read_line(connection, ref.subscriber_ref))
+            present = await self._device(connection, ref, kind)
             if present is None:
                 return skipped(f"the line has no {kind.upper()}")
             record = await records.find_device(connection, ref.subscriber_ref, kind)
             before = device_of(ref, kind, await read_line_before(connection, ref.order_id))
+            before = before and await self._with_rates(connection, kind, before)
             unchanged, earlier = await self._keep_devices(connection, ref, kind, record, before, present)
             if unchanged:
                 return skipped(f"the line keeps its {kind.upper()} {present.identity}")

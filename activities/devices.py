@@ -13,6 +13,8 @@ from lastmile.devices.controllers import LineDevice, switch
 from lastmile.devices.pending_calls import begin_call, record_answer
 from lastmile.devices.records import DeviceKind
 from lastmile.devices.routing import CONTROLLER_NAMES, Controllers, no_controller
+from lastmile.radius.accounts import find_username
+from lastmile.radius.membership import read_speed
 from lastmile.subscribers import previous_values
 from lastmile.subscribers.records import read_line
 
@@ -46,6 +48,19 @@ class ControllerActivities(Activities):
         if found:
             beyond_database(f"ask the {CONTROLLER_NAMES[kind]}")
         return found
+
+    async def _device(self, connection: TenantConnection, ref: StepContext, kind: DeviceKind) -> LineDevice | None:
+        """Return the line's device of this kind, with its place and the rates of its plan; None: it has none."""
+        device = device_of(ref, kind, await read_line(connection, ref.subscriber_ref))
+        return device and await self._with_rates(connection, kind, device)
+
+    async def _with_rates(self, connection: TenantConnection, kind: DeviceKind, device: LineDevice) -> LineDevice:
+        """Return the device with the rates of the line's plan. Without controllers nothing needs them."""
+        if kind is not DeviceKind.ONU or not self._routers[kind].routes:
+            return device
+        user = await find_username(connection, device.tenant, device.subscriber_ref)
+        download, upload = await read_speed(connection, user) or (None, None)
+        return replace(device, download_kbps=download, upload_kbps=upload)
 
     async def _call(self, ref: StepContext, kind: DeviceKind, calls: Iterable[tuple[LineDevice, bool]]) -> str:
         """Switch each device on or off, and record the answers. Return what the devices wait for; empty: nothing."""
@@ -88,7 +103,7 @@ class DeviceActivities(ControllerActivities):
     async def _on(self, ref: StepContext, kind: DeviceKind) -> StepReport:
         """Put the device into service. As an undo: only where this order took the device out of service."""
         async with self._order(ref) as connection:
-            device = device_of(ref, kind, await read_line(connection, ref.subscriber_ref))
+            device = await self._device(connection, ref, kind)
             if device is None:
                 return skipped(f"the line has no {kind.upper()}")
             if ref.undo:

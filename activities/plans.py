@@ -71,30 +71,28 @@ class PlanActivities(AccountMoveActivities):
     ) -> StepReport:
         """Give the line the speed profile of the plan, and the rates of the plan on its ONU."""
         async with self._order(ref) as connection:
-            before, _ = await change_speed_profile(
-                connection, ref.tenant, ref.order_id, ref.subscriber_ref, speed_profile
-            )
-            device, controlled = await self._find_onu(connection, ref, corrected=before != speed_profile)
+            await change_speed_profile(connection, ref.tenant, ref.order_id, ref.subscriber_ref, speed_profile)
+            device, controlled = await self._find_onu(connection, ref, (plan.download_kbps, plan.upload_kbps))
         if device is None:
             return skipped("the line has no ONU in service")
         if not controlled:
             return skipped(no_controller(DeviceKind.ONU, device))
-        waits_for = await self._set_speed(ref, device, plan.download_kbps, plan.upload_kbps)
+        waits_for = await self._set_speed(ref, device)
         return warned(waits_for) if waits_for else done()
 
     @step
     async def restore_onu_speed(self, ref: StepContext) -> StepReport:
         """Give the line the speed profile and the rates of its plan before this order on its ONU."""
         async with self._order(ref) as connection:
-            restored = await restore_speed_profile(connection, ref.order_id, ref.subscriber_ref)
+            await restore_speed_profile(connection, ref.order_id, ref.subscriber_ref)
             kept = await previous_values.find(connection, ref.order_id, _RADIUS)
             before = Group.parse(kept["before"]) if kept else None
             if before is None:
                 return undone(False)
-            device, controlled = await self._find_onu(connection, ref, corrected=restored)
+            device, controlled = await self._find_onu(connection, ref, (before.download_kbps, before.upload_kbps))
         if device is None or not controlled:
             return undone(True)
-        waits_for = await self._set_speed(ref, device, before.download_kbps, before.upload_kbps)
+        waits_for = await self._set_speed(ref, device)
         return undone(True).model_copy(update={"reason": waits_for})
 
     @step
@@ -124,14 +122,14 @@ class PlanActivities(AccountMoveActivities):
         beyond_database("tell the live sessions")
         return True
 
-    async def _set_speed(self, ref: StepContext, device: LineDevice, download_kbps: int, upload_kbps: int) -> str:
+    async def _set_speed(self, ref: StepContext, device: LineDevice) -> str:
         """Return what the ONU waits for; empty: it has the rates.
 
         An ONU that waits may have lost its flows: the call that puts it into service is repeated.
         """
         async with heartbeating():
             try:
-                waits_for = (await self._onu.set_speed(device, download_kbps, upload_kbps)).waits_for
+                waits_for = (await self._onu.set_speed(device)).waits_for
             except DeviceNotSeenError as unseen:
                 waits_for = str(unseen)
         if waits_for:
@@ -141,21 +139,21 @@ class PlanActivities(AccountMoveActivities):
         return waits_for
 
     async def _find_onu(
-        self, connection: TenantConnection, ref: StepContext, *, corrected: bool
+        self, connection: TenantConnection, ref: StepContext, rates: tuple[int, int]
     ) -> tuple[LineDevice | None, bool]:
         """Return the ONU of the line in service, and whether a controller must be asked: then leave the group.
 
-        `corrected`: the line has another speed profile now, and a pending call gets that one too.
+        `rates`: the download and upload rate that the line is given. A pending call gets them too.
         """
         found = await devices.find_device(connection, ref.subscriber_ref, DeviceKind.ONU)
         line = await read_line(connection, ref.subscriber_ref)
         if found is None or not found.in_service or line is None:
             return None, False
         device = line_device(ref, DeviceKind.ONU, found.identity, line)
+        device = replace(device, download_kbps=rates[0], upload_kbps=rates[1])
         if not self._onu.controls(device):
             return device, False
         beyond_database("ask the OLT controller")
         shared = await devices.is_shared(connection, ref.subscriber_ref, DeviceKind.ONU, found.identity)
-        if corrected:
-            await correct_device(connection, DeviceKind.ONU, device.identity, device)
+        await correct_device(connection, DeviceKind.ONU, device.identity, device)
         return replace(device, shared=shared), True

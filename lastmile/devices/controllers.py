@@ -33,7 +33,10 @@ class LineDevice:
     onu_type: str | None = None
     """The type of the ONU, as the controller names it."""
     speed_profile: str | None = None
-    """The profile of the OLT that has the rates of the plan. None: the controller sets the rates of the plan."""
+    """The profile of the OLT that has the rates of the plan. None: the controller sets the rates themselves."""
+    download_kbps: int | None = None
+    """The rate of the line's plan towards the subscriber; None: not known, as for a CPE."""
+    upload_kbps: int | None = None
     oui: str | None = None
     """TR-069 identifies the CPE by its OUI, product class and serial number."""
     product_class: str | None = None
@@ -71,8 +74,8 @@ class Controller(DeviceSwitch, Protocol):
 class OnuController(Controller, Protocol):
     """A controller of ONUs."""
 
-    async def set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> Outcome:
-        """Give the line on the ONU these rates, without a break."""
+    async def set_speed(self, device: LineDevice) -> Outcome:
+        """Give the line on the ONU its rates, which are known."""
 
 
 async def switch(controller: DeviceSwitch, device: LineDevice, on: bool) -> str:

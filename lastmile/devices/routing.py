@@ -64,9 +64,9 @@ class Router(Generic[C]):
 class OnuRouter(Router[OnuController]):
     """The controllers of ONUs."""
 
-    async def set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> Outcome:
+    async def set_speed(self, device: LineDevice) -> Outcome:
         """Give the line on the ONU these rates, without a break."""
-        return await self._responsible(device).set_speed(device, download_kbps, upload_kbps)
+        return await self._responsible(device).set_speed(device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,10 +83,10 @@ class OpenController:
         async with self._call() as controller:
             return await controller.switch_off(device)
 
-    async def set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> Outcome:
-        """Give the line on the ONU these rates. Only a controller of ONUs is asked."""
+    async def set_speed(self, device: LineDevice) -> Outcome:
+        """Give the line on the ONU its rates. Only a controller of ONUs is asked."""
         async with self._call() as controller:
-            return await cast(OnuController, controller).set_speed(device, download_kbps, upload_kbps)
+            return await cast(OnuController, controller).set_speed(device)
 
     async def _live(self, client: AbstractAsyncContextManager[Controller], entered: asyncio.Future[None]) -> None:
         try:
@@ -130,7 +130,7 @@ class UnusableController:
         """Raise `ControllerUnavailableError`."""
         self._refuse()
 
-    async def set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> Outcome:
+    async def set_speed(self, device: LineDevice) -> Outcome:
         """Raise `ControllerUnavailableError`."""
         self._refuse()
 

@@ -106,12 +106,11 @@ async def change_speed_profile(
     return row.speed_profile, speed_profile
 
 
-async def restore_speed_profile(connection: TenantConnection, order_id: str, subscriber_ref: str) -> bool:
-    """Undo `change_speed_profile`. Return whether the order had changed the profile."""
+async def restore_speed_profile(connection: TenantConnection, order_id: str, subscriber_ref: str) -> None:
+    """Undo `change_speed_profile`."""
     kept = await previous_values.take(connection, order_id, SPEED_STEP)
     if kept is not None:
         await _write_speed_profile(connection, subscriber_ref, kept["speed_profile"])
-    return kept is not None
 
 
 async def _write_speed_profile(connection: TenantConnection, subscriber_ref: str, speed_profile: str | None) -> None:

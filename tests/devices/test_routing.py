@@ -72,7 +72,7 @@ async def test_cpe_is_chosen_by_product_class_then_oui(device: LineDevice, chose
 
 async def test_error_without_a_controller_names_device_place_and_remedy() -> None:
     with pytest.raises(ControllerUnavailableError) as failure:
-        await Controllers.everywhere().onu.set_speed(onu(), 1, 1)
+        await Controllers.everywhere().onu.set_speed(onu())
     assert str(failure.value) == (
         "ACME00000001: no OLT controller is configured for olt-1. Add one with `lastmile controller add`."
     )

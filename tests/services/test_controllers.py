@@ -195,7 +195,7 @@ async def test_controller_that_cannot_be_opened_refuses_calls_until_it_can(
             await owner.execute("UPDATE device_controllers SET driver = 'line-onus'")
             await pool.sweep()
             with pytest.raises(ControllerUnavailableError, match="There is no driver 'line-onus'"):
-                await router.set_speed(onu(), 1, 1)
+                await router.set_speed(onu())
             await add(database, new(url=line_controller.url), replace=True)
             await pool.sweep()
             await router.switch_on(onu())

@@ -17,8 +17,6 @@ class RecordingController:
     def __init__(self) -> None:
         self.told: list[tuple[str, LineDevice]] = []
         self.on: dict[str, LineDevice] = {}
-        self.speeds: dict[str, tuple[int, int]] = {}
-        """The rates that the controller was given for a subscriber: download and upload in kbit/s."""
         self.waiting: dict[str, str] = {}
         """What a device waits for, by identity."""
         self.failing: dict[str, Exception] = {}
@@ -53,8 +51,7 @@ class RecordingController:
             self.on.pop(device.identity, None)
         return self._answer(device)
 
-    async def set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> Outcome:
-        self.speeds[device.subscriber_ref] = (download_kbps, upload_kbps)
+    async def set_speed(self, device: LineDevice) -> Outcome:
         if device.identity in self.on:
             self.on[device.identity] = replace(device, shared=False)
         return self._answer(device)

@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 from lastmile.devstack.ports import HOST
 
-__all__ = ["DRIVERS", "LineController"]
+__all__ = ["DRIVERS", "Answer", "LineController", "Request"]
+
+Request = dict[str, Any]
+Answer = dict[str, Any]
 
 DRIVERS = Path(__file__).with_name("drivers")
 """The directory of the drivers' package, to be put on the path of Python modules."""
@@ -27,6 +31,10 @@ class LineController:
         """No call is answered while this is not set."""
         self.answers.set()
         self.at_once = self.most_at_once = 0
+        self.on: dict[tuple[str, str], dict[str, Any]] = {}
+        """The devices that are on, by tenant and identity."""
+        self.scripts: dict[str, Callable[[Request], Answer | None]] = {}
+        """What the controller answers to a tenant's call, instead of following it; None: it follows."""
         self._port = port
 
     async def __aenter__(self) -> Self:
@@ -63,8 +71,25 @@ class LineController:
             answer = {"refused": "The line controller refuses the password."}
         else:
             self.told.append(request)
-            answer = {"product": "line controller 1.0"}
+            answer = {"product": "line controller 1.0"} | self._answer(request)
         writer.write(json.dumps(answer).encode() + b"\n")
         writer.close()
         if request["call"] == "close":
             self.closed.set()
+
+    def follow(self, request: Request) -> None:
+        """Do what the call says."""
+        device = request["device"]
+        if request["call"] == "off":
+            self.on.pop((device["tenant"], device["identity"]), None)
+        else:
+            self.on[device["tenant"], device["identity"]] = device
+
+    def _answer(self, request: Request) -> Answer:
+        if request["device"] is None:
+            return {}
+        script = self.scripts.get(request["device"]["tenant"])
+        if script is not None and (answer := script(request)) is not None:
+            return answer
+        self.follow(request)
+        return {}

@@ -255,8 +255,8 @@ class SpeedController:
     async def switch_off(self, device: Any) -> Outcome:
         return DONE
 
-    async def set_speed(self, device: Any, download_kbps: int, upload_kbps: int) -> Outcome:
-        self.speeds.append((device.identity, download_kbps, upload_kbps, device.shared))
+    async def set_speed(self, device: Any) -> Outcome:
+        self.speeds.append((device.identity, device.download_kbps, device.upload_kbps, device.shared))
         self.profiles.append(device.speed_profile)
         return DONE
 

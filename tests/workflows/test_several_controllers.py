@@ -92,7 +92,8 @@ async def test_each_onu_is_switched_by_the_controller_of_its_olt(
 
     assert [result.status for result in results] == [ResultStatus.COMPLETED] * 2
     assert (north.words, south.words) == ([f"on {ONU}", f"speed {ONU}"], ["on ACME00000001"])
-    assert north.told[1]["kbps"] == [1_000_000, 500_000]
+    rates = [(told["device"]["download_kbps"], told["device"]["upload_kbps"]) for told in north.told]
+    assert rates == [(500_000, 250_000), (1_000_000, 500_000)]
     assert acs.words == [f"on {CPE}", "on 00:1a:2b:00:00:01"]
 
 

@@ -68,20 +68,12 @@ class VolthaController:
         return f"VOLTHA {await self._core.version()}"
 
     async def switch_on(self, device: LineDevice) -> Outcome:
-        """Enable the ONU, and write the meters and flows of the line that are missing."""
+        """Enable the ONU, and write the meters and flows of the line that are missing or differ."""
         vlans = _vlans(device)
         onu = await self._find_one(device.identity)
         if waits_for := await self._activate(onu):
             return Outcome(waits_for)
-        place = await self._place(onu)
-        line = self._line(onu, place, vlans)
-        present = {meter.meter_id for meter in await self._core.meters(place.logical_id)}
-        rate = self._options.line_kbps
-        meters = [meter for meter in line_meters(line, rate, rate) if meter.meter_id not in present]
-        for meter in meters:
-            await self._core.change_meter(place.logical_id, meter)
-        written = await self._write_flows(onu, place, line)
-        return await self._applied(onu, place, line, written or bool(meters))
+        return await self._write_line(onu, device, vlans)
 
     async def switch_off(self, device: LineDevice) -> Outcome:
         """Remove the flows and meters of the line, and disable the ONU unless other lines are on it.
@@ -92,7 +84,7 @@ class VolthaController:
         waiting = [await self._switch_off(onu, device) for onu in await self._find(device.identity)]
         return Outcome("; ".join(filter(None, waiting)))
 
-    async def set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> Outcome:
+    async def set_speed(self, device: LineDevice) -> Outcome:
         """Change the meters of the line. Its flows are away for a moment: the OLT reads a meter with a new flow."""
         if device.shared and not self._options.c_vlan_at_uni:
             raise ControllerRefusedError(
@@ -101,23 +93,45 @@ class VolthaController:
             )
         vlans = _vlans(device)
         onu = await self._find_one(device.identity)
+        return await self._write_line(onu, device, vlans, waits_for=_inactive(onu))
+
+    async def _write_line(
+        self, onu: Any, device: LineDevice, vlans: tuple[int, int], *, waits_for: str = ""
+    ) -> Outcome:
+        """Write the meters, and unless the ONU waits for something, the flows."""
         place = await self._place(onu)
         line = self._line(onu, place, vlans)
+        changed = await self._write_meters(place, line, device)
+        if changed is None:
+            return Outcome(_not_removed(onu))
+        if waits_for:
+            return Outcome(waits_for)
+        written = await self._write_flows(onu, place, line)
+        return await self._applied(onu, place, line, written or changed)
+
+    async def _write_meters(self, place: _Place, line: Line, device: LineDevice) -> bool | None:
+        """Write the meters that are missing or have other rates; return whether there were any.
+
+        None: the flows with the former rates stay, and so do these rates. Where the rates are not known, present
+        meters keep theirs.
+        """
+        default = self._options.line_kbps
+        known = device.download_kbps is not None
         present = {meter.meter_id: meter for meter in await self._core.meters(place.logical_id)}
-        meters = line_meters(line, download_kbps, upload_kbps)
-        changed = [meter for meter in meters if not _same_rate(present.get(meter.meter_id), meter)]
-        if changed:
+        changed = [
+            meter
+            for meter in line_meters(line, device.download_kbps or default, device.upload_kbps or default)
+            if meter.meter_id not in present or (known and not _same_rate(present[meter.meter_id], meter))
+        ]
+        if any(meter.meter_id in present for meter in changed):
             own = {identity(flow) for flow in line_flows(line)}
             # First the flows: a call that is cut off here finds them missing, or the meters to be changed.
             if not all(await self._remove_flows(place, lambda flow: identity(flow) in own)):
-                return Outcome(_not_removed(onu))
-            for meter in changed:
-                meter.command = of.OFPMC_MODIFY if meter.meter_id in present else of.OFPMC_ADD
-                await self._core.change_meter(place.logical_id, meter)
-        if waits_for := _inactive(onu):
-            return Outcome(waits_for)
-        written = await self._write_flows(onu, place, line)
-        return await self._applied(onu, place, line, written or bool(changed))
+                return None
+        for meter in changed:
+            meter.command = of.OFPMC_MODIFY if meter.meter_id in present else of.OFPMC_ADD
+            await self._core.change_meter(place.logical_id, meter)
+        return bool(changed)
 
     async def _activate(self, onu: Any) -> str:
         """Enable the ONU, and give it the time to start; return what it waits for."""

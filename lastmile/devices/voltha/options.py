@@ -13,7 +13,7 @@ class VolthaOptions(BaseModel):
     technology_profile: int = Field(default=64, ge=64, le=255)
     """The technology profile that the OLT gives a line (VOLTHA: 64 to 255)."""
     line_kbps: int = Field(default=1_000_000, ge=64)
-    """The rate of a line in each direction, in kbit/s, until a change of plan sets others. The BNG shapes as well."""
+    """The rate in each direction, in kbit/s, of a line whose own rates are not known. The BNG shapes as well."""
     c_vlan_at_uni: bool = False
     """Whether frames have the C-VLAN's tag at the ONU's Ethernet port already, as from a switch in the building.
 

@@ -26,6 +26,7 @@ from tests.support.other_servers import certificate, tls
 UNTAGGED = 0x1000
 S, C = UNTAGGED | 100, UNTAGGED | 7
 IN_SERVICE = sorted([(0, [UNTAGGED], [C]), (1, [C], [S]), (0, [S], []), (1, [C], [UNTAGGED])])
+RATES = {"download_kbps": 100_000, "upload_kbps": 50_000}
 CHANGES = {"EnableDevice", "DisableDevice", "UpdateLogicalDeviceFlowTable", "UpdateLogicalDeviceMeterTable"}
 
 
@@ -244,18 +245,25 @@ async def test_line_in_service_again_after_switch_off(controller: VolthaControll
 # Speeds
 
 
+async def test_switch_on_gives_the_line_the_rates_of_its_plan(controller: VolthaController, model: VolthaModel) -> None:
+    assert await controller.switch_on(line(**RATES)) == DONE
+    assert sorted(model.rates.values()) == [50_000, 100_000]
+    assert await controller.switch_on(line()) == DONE
+    assert sorted(model.rates.values()) == [50_000, 100_000], "rates that are not known stay"
+
+
 async def test_set_speed_gives_the_line_its_rates(controller: VolthaController, model: VolthaModel) -> None:
     await controller.switch_on(line())
-    assert await controller.set_speed(line(), 100_000, 50_000) == DONE
+    assert await controller.set_speed(line(**RATES)) == DONE
     assert sorted(model.rates.values()) == [50_000, 100_000]
     assert vlans(model) == IN_SERVICE
 
 
 async def test_set_speed_to_the_present_rates_changes_nothing(controller: VolthaController, model: VolthaModel) -> None:
     await controller.switch_on(line())
-    await controller.set_speed(line(), 100_000, 50_000)
+    await controller.set_speed(line(**RATES))
     model.asked.clear()
-    assert await controller.set_speed(line(), 100_000, 50_000) == DONE
+    assert await controller.set_speed(line(**RATES)) == DONE
     assert CHANGES.isdisjoint(model.asked)
 
 
@@ -264,7 +272,7 @@ async def test_set_speed_without_power_holds_when_the_onu_is_back(
 ) -> None:
     await controller.switch_on(line())
     model.cut_power(ONU)
-    outcome = await controller.set_speed(line(), 100_000, 50_000)
+    outcome = await controller.set_speed(line(**RATES))
     assert outcome == Outcome(f"ONU {ONU} has no power or no signal")
     model.restore_power(ONU)
     assert await controller.switch_on(line()) == DONE
@@ -274,10 +282,10 @@ async def test_set_speed_without_power_holds_when_the_onu_is_back(
 async def test_set_speed_waits_while_the_old_flows_stay(controller: VolthaController, model: VolthaModel) -> None:
     await controller.switch_on(line())
     model.faults.removals_fail = True
-    outcome = await controller.set_speed(line(), 100_000, 50_000)
+    outcome = await controller.set_speed(line(**RATES))
     assert outcome == Outcome(f"VOLTHA has not removed the flows of ONU {ONU} yet")
     model.faults.removals_fail = False
-    assert await controller.set_speed(line(), 100_000, 50_000) == DONE
+    assert await controller.switch_on(line(**RATES)) == DONE, "the reconciler repeats this call"
     assert sorted(model.rates.values()) == [50_000, 100_000]
 
 
@@ -286,7 +294,7 @@ async def test_set_speed_leaves_the_other_lines_alone(controller: VolthaControll
     await controller.switch_on(line(SECOND, s_vlan=200))
     before = dict(model.rates)
     await controller.switch_on(line())
-    await controller.set_speed(line(), 100_000, 50_000)
+    await controller.set_speed(line(**RATES))
     assert before.items() <= model.rates.items()
 
 
@@ -301,7 +309,7 @@ async def test_switch_off_of_a_shared_onu_leaves_the_other_line_in_service(
     rates = dict(model.rates)
     await tagged.switch_on(line())
     assert len(flows(model)) == 8
-    await tagged.set_speed(line(shared=True), 100_000, 50_000)
+    await tagged.set_speed(line(shared=True, **RATES))
     assert rates.items() <= model.rates.items()
     assert await tagged.switch_off(line(shared=True)) == DONE
     assert {flow.cookie: flow for flow in flows(model)} == before
@@ -321,7 +329,7 @@ async def test_second_line_on_an_untagged_port_is_refused(controller: VolthaCont
 
 async def test_rates_of_one_line_on_an_untagged_port_are_refused(controller: VolthaController) -> None:
     with pytest.raises(ControllerRefusedError, match="all of them have the same rates"):
-        await controller.set_speed(line(shared=True), 100_000, 50_000)
+        await controller.set_speed(line(shared=True, **RATES))
 
 
 # The core
@@ -331,7 +339,7 @@ async def test_switch_on_restores_flows_and_rates_that_a_restart_has_lost(
     controller: VolthaController, server: VolthaServer, model: VolthaModel
 ) -> None:
     await controller.switch_on(line())
-    await controller.set_speed(line(), 100_000, 50_000)
+    await controller.set_speed(line(**RATES))
     await server.stop()
     with pytest.raises(ControllerUnavailableError, match="does not answer"):
         await controller.switch_on(line())

@@ -10,10 +10,22 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from lastmile.devices.controllers import DONE, LineDevice, Outcome
+from lastmile.devices.controllers import LineDevice, Outcome
 from lastmile.devices.drivers import Endpoint
-from lastmile.devices.errors import ControllerRefusedError, ControllerUnavailableError
+from lastmile.devices.errors import (
+    AmbiguousDeviceError,
+    ControllerRefusedError,
+    ControllerUnavailableError,
+    DeviceNotSeenError,
+)
 from lastmile.devices.records import DeviceKind
+
+ERRORS = {
+    "refused": ControllerRefusedError,
+    "away": ControllerUnavailableError,
+    "unseen": DeviceNotSeenError,
+    "ambiguous": AmbiguousDeviceError,
+}
 
 
 class Options(BaseModel):
@@ -45,18 +57,18 @@ class Client:
         return str((await self.call("check"))["product"])
 
     async def switch_on(self, device: LineDevice) -> Outcome:
-        await self.call("on", device)
-        return DONE
+        return await self._outcome("on", device)
 
     async def switch_off(self, device: LineDevice) -> Outcome:
-        await self.call("off", device)
-        return DONE
+        return await self._outcome("off", device)
 
-    async def set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> Outcome:
-        await self.call("speed", device, kbps=[download_kbps, upload_kbps])
-        return DONE
+    async def set_speed(self, device: LineDevice) -> Outcome:
+        return await self._outcome("speed", device)
 
-    async def call(self, what: str, device: LineDevice | None = None, **more: Any) -> dict[str, Any]:
+    async def _outcome(self, what: str, device: LineDevice) -> Outcome:
+        return Outcome((await self.call(what, device)).get("waits_for", ""))
+
+    async def call(self, what: str, device: LineDevice | None = None) -> dict[str, Any]:
         if self._options.fails:
             raise KeyError(self._endpoint.secret)
         url = urlsplit(self._endpoint.url)
@@ -70,7 +82,6 @@ class Client:
             "secret": self._endpoint.secret,
             "zone": self._options.zone,
             "device": device and asdict(device),
-            **more,
         }
         try:
             writer.write(json.dumps(request).encode() + b"\n")
@@ -78,8 +89,9 @@ class Client:
         finally:
             writer.close()
             await writer.wait_closed()
-        if "refused" in answer:
-            raise ControllerRefusedError(answer["refused"])
+        for name, error in ERRORS.items():
+            if name in answer:
+                raise error(answer[name])
         return answer
 
 
