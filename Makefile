@@ -53,7 +53,7 @@ test-system: $(VENV)/installed
 	$(BIN)/pytest $(PARALLEL_SYSTEM) tests/system
 
 test-every-way: $(VENV)/installed
-	LASTMILE_EVERY_CASE=1 $(BIN)/pytest $(PARALLEL_SYSTEM) tests/system/test_every_way.py tests/system/test_every_way_with_netbox.py \
+	LASTMILE_EVERY_CASE=1 $(BIN)/pytest $(PARALLEL_SYSTEM) tests/system/test_every_way.py tests/system/test_every_way_with_netbox.py tests/system/test_every_way_with_controllers.py \
 		tests/system/chaos/test_netbox.py tests/system/test_mode_changes.py tests/system/test_client_end.py tests/system/test_audit_scale.py tests/workflows/test_every_way.py \
 		tests/workflows/test_opposites.py tests/cli/test_radius_import.py tests/api/test_ipv6_lifecycle.py \
 		tests/system/test_api_outages.py tests/system/test_api_document.py \

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.workflows.every_way.cases import CASES, SUSPENDED_CASES, Case, Fault
+from tests.workflows.every_way.cases import CASES, SUSPENDED_CASES, Case, Fault, Lines
 from tests.workflows.every_way.run_cases import CaseTasks, differences, running_cases
 from tests.workflows.every_way.table import WAY
 from tests.workflows.test_every_way import OF_PREFIXES
@@ -32,7 +32,7 @@ def chosen(case: Case) -> bool:
     """
     if EVERY_CASE:
         return True
-    if case.suspended:
+    if case.lines is Lines.SUSPENDED:
         return case.fault is Fault.UNDO_ONCE and case.activity == case.last
     if case.operation in ("provision", "deprovision"):
         return True

@@ -300,11 +300,8 @@ class _Line:
             rows[name] = sorted(({key: row[key] for key in row if key not in columns} for row in rows[name]), key=str)
         if self._env.pools:
             rows["NetBox"] = await self._env.pools.shown(self._env.database, self.orders.tenant)
-        if self._env.olt and self._env.acs:
-            on = [*self._env.olt.on.values(), *self._env.acs.on.values()]
-            rows["devices that are on"] = [device for device in on if device.subscriber_ref == self.orders.ref]
-            plan = self.values["plan"]
-            rows["rates"] = self._env.olt.speeds.get(self.orders.ref, (plan.download_kbps, plan.upload_kbps))
+        if self._env.controllers:
+            rows["devices that are on"] = self._env.controllers.on(self.orders.tenant)
         return rows
 
     async def check(self) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import copy_of
-from tests.support.controllers import RecordingController
+from tests.workflows.every_way.controllers import CaseControllers
 from tests.workflows.every_way.environment import CaseEnvironment, case_environment
 from tests.workflows.every_way.netbox_pools import DELEGATED, DIRECT, netbox_pools
 from tests.workflows.opposites import Life, live, lives
@@ -27,8 +27,8 @@ async def env(request: pytest.FixtureRequest, migrated: str, temporal_address: s
     """The servers: with pools in the database and controllers of devices, or with one pool of each tenant in NetBox."""
     async with copy_of(migrated) as url, AsyncExitStack() as stack:
         pools = await stack.enter_async_context(netbox_pools(request.param)) if request.param else None
-        olt, acs = (None, None) if pools else (RecordingController(), RecordingController())
-        yield await stack.enter_async_context(case_environment(temporal_address, url, pools, olt=olt, acs=acs))
+        controllers = None if pools else await stack.enter_async_context(CaseControllers.running())
+        yield await stack.enter_async_context(case_environment(temporal_address, url, pools, controllers))
 
 
 @pytest.mark.timeout(3600)

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from tests.workflows.every_way.rules import ON_SUSPENDED_LINES, OPERATIONS
+from tests.workflows.every_way.rules import ON_CONTROLLED_LINES, ON_SUSPENDED_LINES, OPERATIONS
+from tests.workflows.every_way.rules.controlled_lines import CALLS
 from tests.workflows.every_way.rules.findings import findings
 from tests.workflows.every_way.rules.rule import CLOSE, OPEN, PREVIOUS, VERIFY, Facts, Flow, Rule
 
-__all__ = ["CASES", "ENDINGS", "SUSPENDED_CASES", "Case", "End", "Fault"]
+__all__ = ["CASES", "CONTROLLED_CASES", "ENDINGS", "FLOWS", "SUSPENDED_CASES", "Case", "End", "Fault", "Lines"]
 
 
 OF_REPLACEMENTS = ("begin_replacement", "revoke_replaced_addresses", "release_replaced_addresses")
@@ -46,6 +47,15 @@ class Fault(Enum):
     """A run is terminated before the activity. The reply to the next order's opening is lost, and a cancel comes."""
     TAKEOVER_UNFINISHED = "take-over: worker lost, cancel", "takeover_unfinished"
     """The same, and the worker is lost in the first workflow task of the same order again."""
+    DEVICE_WAITS = "device waits", "device_waits"
+    DEVICE_NOT_SEEN = "device not seen", "device_waits"
+    CONTROLLER_AWAY_ONCE = "controller away once", "controller"
+    CONTROLLER_UNREPORTED = "controller: no reply", "controller"
+    """The device follows, and the first answer of the controller is lost."""
+    CONTROLLER_AWAY = "controller away", "controller"
+    CONTROLLER_REFUSES = "controller refuses", "controller"
+    DEVICE_AMBIGUOUS = "device ambiguous", "controller"
+    UNDO_WAITS = "undo: device waits", "undo_waits"
 
     @property
     def of_undo(self) -> bool:
@@ -54,6 +64,20 @@ class Fault(Enum):
     @property
     def takes_over(self) -> bool:
         return self.name.startswith("TAKEOVER")
+
+    @property
+    def of_controller(self) -> bool:
+        return self.name.startswith(("CONTROLLER", "DEVICE")) or self is Fault.UNDO_WAITS
+
+    @property
+    def passes(self) -> bool:
+        """Whether a repeated call to the controller succeeds."""
+        return self in (Fault.CONTROLLER_AWAY_ONCE, Fault.CONTROLLER_UNREPORTED)
+
+    @property
+    def warns(self) -> bool:
+        """Whether the controller has accepted the call, and the device has yet to follow."""
+        return self in (Fault.DEVICE_WAITS, Fault.DEVICE_NOT_SEEN)
 
     @property
     def is_cancel(self) -> bool:
@@ -89,6 +113,23 @@ class End:
     """The result says that a cancel came too late."""
 
 
+class Lines(Enum):
+    """What the lines of the cases have in common."""
+
+    IN_SERVICE = ""
+    SUSPENDED = "suspended"
+    CONTROLLED = "controlled"
+    """In service, with controllers of their devices."""
+
+
+FLOWS: Mapping[Lines, Mapping[str, Flow]] = {
+    Lines.IN_SERVICE: OPERATIONS,
+    Lines.SUSPENDED: ON_SUSPENDED_LINES,
+    Lines.CONTROLLED: ON_CONTROLLED_LINES,
+}
+"""`resume` needs a suspended line, and is among the operations on lines in service."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One run: this operation, with this fault at this activity."""
@@ -96,16 +137,15 @@ class Case:
     operation: str
     activity: str
     fault: Fault
-    suspended: bool = False
-    """Whether the line is suspended. `resume` needs such a line, and does not say so."""
+    lines: Lines = Lines.IN_SERVICE
 
     def __str__(self) -> str:
         name = f"{self.operation}-{self.activity}-{self.fault.name.lower()}"
-        return f"suspended-{name}" if self.suspended else name
+        return f"{self.lines.value}-{name}" if self.lines.value else name
 
     @property
     def flow(self) -> Flow:
-        return (ON_SUSPENDED_LINES if self.suspended else OPERATIONS)[self.operation]
+        return FLOWS[self.lines][self.operation]
 
     @property
     def rule(self) -> Rule | None:
@@ -120,6 +160,11 @@ class Case:
             return False
         shape = [name for name, flow in OPERATIONS.items() if flow.after and bool(flow.pivot) == bool(self.flow.pivot)]
         return any(self.activity in OPERATIONS[name].activities for name in shape[: shape.index(self.operation)])
+
+    @property
+    def asks_controller(self) -> bool:
+        """Whether the step asks a controller."""
+        return self.lines is Lines.CONTROLLED and self.activity in CALLS
 
     @property
     def previous(self) -> str:
@@ -141,6 +186,8 @@ class Case:
     @property
     def applies(self) -> bool:
         """Whether there is such a thing: no undo fails that there is not, and nothing parks that rolls back."""
+        if self.fault.of_controller and not self.asks_controller:
+            return False
         if self.fault.of_undo:
             return self.rule is not None and self.rule.undo is not None
         if self.fault.takes_over:
@@ -164,7 +211,7 @@ class Case:
             return (self._taken_over(),)
         if fault.of_undo:
             return (self._rolled_back(self.last),)
-        if fault.loses_worker:
+        if fault.loses_worker or fault.passes or fault.warns:
             return (self._forward(),)
         if fault.is_cancel:
             return self._cancelled()
@@ -175,6 +222,11 @@ class Case:
         if not best_effort and not self.flow.is_forward_only(self.activity):
             return (self._rolled_back(self.activity),)
         return (self._forward(self.activity),)
+
+    @property
+    def _waiting(self) -> dict[str, int]:
+        """What the controllers have to say at the end."""
+        return {"device waits": 1} if self.fault.warns or self.fault is Fault.UNDO_WAITS else {}
 
     def _cancelled(self) -> tuple[End, ...]:
         """A cancel is followed up to the point of no return. After it the result says so, if it is not too late even
@@ -214,6 +266,10 @@ class Case:
                 steps[rule.name] = frozenset[str | None](["failed"])
                 abandoned = self.fault.decision == "abandon"
                 warned = True
+            elif rule.name == self.activity and self.fault.warns:
+                steps[rule.name] = frozenset[str | None](["warned"])
+                facts = rule.after(facts)
+                warned = True
             elif fails and rule.best_effort:
                 steps[rule.name] = frozenset[str | None](["warned"])
                 warned = True
@@ -231,7 +287,7 @@ class Case:
             status,
             steps,
             facts,
-            findings(self.operation, status, facts, self.flow.begins_with),
+            findings(self.operation, status, facts, self.flow.begins_with) | self._waiting,
             because=failing if abandoned else "",
             parked=tuple(parked),
         )
@@ -298,24 +354,27 @@ class Case:
             status,
             steps,
             facts,
-            findings(self.operation, status, facts, self.flow.begins_with),
+            findings(self.operation, status, facts, self.flow.begins_with) | self._waiting,
             because=failing or "cancelled",
             parked=tuple(parked),
-            untouched=facts == self.flow.begins_with,
+            # The record of a device that waits says that the device has not followed.
+            untouched=facts == self.flow.begins_with and self.fault is not Fault.UNDO_WAITS,
         )
 
 
-def _every(flows: Mapping[str, Flow], *, suspended: bool) -> Iterator[Case]:
-    for operation, flow in flows.items():
+def _every(lines: Lines) -> Iterator[Case]:
+    for operation, flow in FLOWS[lines].items():
         for activity in flow.activities:
             for fault in Fault:
-                if (case := Case(operation, activity, fault, suspended)).applies:
+                if (case := Case(operation, activity, fault, lines)).applies:
                     yield case
 
 
-CASES = tuple(_every(OPERATIONS, suspended=False))
-SUSPENDED_CASES = tuple(_every(ON_SUSPENDED_LINES, suspended=True))
+CASES = tuple(_every(Lines.IN_SERVICE))
+SUSPENDED_CASES = tuple(_every(Lines.SUSPENDED))
 """The cases of the operations that a suspended line allows too."""
+CONTROLLED_CASES = tuple(case for case in _every(Lines.CONTROLLED) if case.asks_controller)
+"""The cases of the steps on devices that have controllers."""
 
 
 _FAMILIES_OF_CHANGES = {"refused", "worker_lost", "cancel"}

@@ -28,9 +28,9 @@ from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.subscribers.tenants import add_tenant
 from lastmile.worker import build_worker
-from tests.support.controllers import RecordingController
 from tests.support.faults import Fault, Faults, listen_to_commits
 from tests.support.orders import Orders
+from tests.workflows.every_way.controllers import CaseControllers
 from tests.workflows.every_way.netbox_pools import NetBoxPools
 from tests.workflows.every_way.shared_audit import SharedAudit
 from tests.workflows.every_way.short_waits import ShortWaits
@@ -74,9 +74,13 @@ class CaseEnvironment:
     settings: Settings
     pools: NetBoxPools | None = None
     """Where the pools are kept, if not in the database alone."""
-    olt: RecordingController | None = None
-    acs: RecordingController | None = None
+    controllers: CaseControllers | None = None
+    """The controllers of all devices, if there are any."""
     numbers: Any = field(default_factory=itertools.count)
+
+    @property
+    def _name(self) -> str:
+        return self.pools.way if self.pools else "c" if self.controllers else "t"
 
     @property
     def lastmile(self) -> Lastmile:
@@ -105,8 +109,7 @@ class CaseEnvironment:
                 self.database,
                 self.authorization,
                 netbox=netbox,
-                onu=self.olt,
-                cpe=self.acs,
+                controllers=self.controllers and self.controllers.urls.clients(),
             )
             await stack.enter_async_context(worker)
             yield
@@ -114,7 +117,7 @@ class CaseEnvironment:
     async def tenant(self, ref: str) -> Orders:
         """Orders of a subscriber that is alone in a tenant of its own, with a pool of its own."""
         number = next(self.numbers)
-        tenant = f"{self.pools.way if self.pools else 't'}{number}"  # the environments share one Temporal
+        tenant = f"{self._name}{number}"  # the environments share one Temporal
         prefix = f"2001:db8:{number:x}::/48"
         pool = Pool(name="home", prefix=prefix, purpose=Purpose.IPV6_PD, delegated_length=56, tenant=tenant)
         if self.pools is not None:
@@ -145,16 +148,14 @@ async def case_environment(
     address: str,
     database_url: str,
     pools: NetBoxPools | None = None,
-    *,
-    olt: RecordingController | None = None,
-    acs: RecordingController | None = None,
+    controllers: CaseControllers | None = None,
 ) -> AsyncIterator[CaseEnvironment]:
     """On a Temporal server and a migrated database without tenants, by the owner's URL; with the given pools and
     controllers."""
     faults = Faults()
     client = await Client.connect(address, data_converter=pydantic_data_converter, interceptors=[faults])
     settings = Settings(
-        task_queue=f"every-way-{pools.way}" if pools else "every-way",
+        task_queue=f"every-way-{pools.way}" if pools else f"every-way{'-controlled' * bool(controllers)}",
         radius_timeout_seconds=10,
         quarantine_seconds=3600,
         quarantine_unconfirmed_seconds=7200,
@@ -189,8 +190,7 @@ async def case_environment(
             audit,
             settings,
             pools,
-            olt,
-            acs,
+            controllers,
         )
         # Thousands of scripted failures, each with its traceback, are no news.
         log = logging.getLogger("temporalio.activity")

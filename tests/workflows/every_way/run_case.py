@@ -94,6 +94,8 @@ async def run_case(env: CaseEnvironment, case: Case) -> Seen:
             await env.lastmile.execute(orders.of(operation, f"{orders.tenant}-{number}"))
         order = orders.of(case.operation, f"{orders.tenant}-D")
     before = await what_is_there(env.owner, orders.tenant)
+    if env.controllers is not None:
+        env.controllers.script(case, order)
     async with AsyncExitStack() as stack:
         if case.fault.takes_over:
             run = await _taking_over(env, case, order, stack)
@@ -155,7 +157,12 @@ async def _begun_and_lost(env: CaseEnvironment, death: Death, order: AnyOrder, s
     """The run, once its worker has died."""
     # Off the loop, on which all others run: the first one starts a server of processes.
     process = await asyncio.to_thread(
-        victim.start, env.address, env.database_url, env.settings_for(order.tenant), death
+        victim.start,
+        env.address,
+        env.database_url,
+        env.settings_for(order.tenant),
+        death,
+        env.controllers and env.controllers.urls,
     )
     stack.callback(victim.end, process)
     run = await Lastmile(env.with_short_waits, task_queue=order.tenant).start(order)
@@ -200,13 +207,16 @@ async def _failing(env: CaseEnvironment, case: Case, order: AnyOrder) -> OrderRu
     """The activity fails, or, where the fault is the undo's, the last step of those that can be taken back does."""
     faults = env.faults
     fault = {Fault.USED_UP: broken, Fault.UNDO_ONCE: once(broken)}.get(case.fault, refused)
+    if case.fault.of_controller and not case.fault.of_undo:
+        return await env.lastmile.start(order)
     if not case.fault.of_undo:
         faults.before[order.order_id, case.activity] = fault
         return await env.lastmile.start(order)
     gates = {Fault.UNDO_CANCELLED: (Gate(), Gate()), Fault.UNDO_OF_FAILURE_CANCELLED: (refused, Gate())}
     forward, backward = gates.get(case.fault, (refused, fault))
     faults.after[order.order_id, case.last] = forward
-    faults.before[order.order_id, case.undo] = backward
+    if not case.fault.of_controller:
+        faults.before[order.order_id, case.undo] = backward
     run = await env.lastmile.start(order)
     for gate in (forward, backward):
         if isinstance(gate, Gate):
@@ -286,6 +296,8 @@ async def _look(env: CaseEnvironment, run: OrderRun, before: dict[str, list[str]
         held = map(json.loads, rows["held delegations"])
         replaced = sum(one["slot"] is None and one["replaced_by_order"] is not None for one in held)
         findings.update(await env.pools.wrong(env.database, tenant))
+    if env.controllers is not None:
+        findings.update(await env.controllers.wrong(env.database, env.owner, tenant))
     status = (await run.handle.describe()).status
     assert status is not None
     return Seen(

@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import copy_of
 from tests.workflows.every_way.cases import Case
+from tests.workflows.every_way.controllers import CaseControllers
 from tests.workflows.every_way.environment import case_environment
 from tests.workflows.every_way.netbox_pools import NetBoxPools
 from tests.workflows.every_way.run_case import Seen, run_case
@@ -32,13 +33,14 @@ async def running_cases(
     migrated: str,
     temporal_address: str,
     pools: NetBoxPools | None = None,
+    controllers: CaseControllers | None = None,
 ) -> AsyncIterator[CaseTasks]:
     """Start the cases of all tests that use the fixture, in one environment. Each test waits for its own case."""
     params = [item.callspec.params for item in request.session.items if fixture in item.fixturenames]
     selected = [one["case"] for one in params if fixture not in one or one[fixture] is request.param]
     few = {kind: replace(patience, attempts=ATTEMPTS) for kind, patience in step_activity.PATIENCE.items()}
     slots = asyncio.Semaphore(AT_ONCE)
-    async with copy_of(migrated) as url, case_environment(temporal_address, url, pools) as ready:
+    async with copy_of(migrated) as url, case_environment(temporal_address, url, pools, controllers) as ready:
 
         async def in_turn(case: Case) -> Seen:
             async with slots, asyncio.timeout(PATIENCE_SECONDS):

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
 
-from tests.workflows.every_way.cases import Case, Fault
-from tests.workflows.every_way.rules import ON_SUSPENDED_LINES, OPERATIONS
+from tests.workflows.every_way.cases import FLOWS, Case, Fault
 
 __all__ = ["WAY", "seen_in", "table"]
 
@@ -35,12 +34,16 @@ def _part(seen: Mapping[str, str], faults: list[Fault]) -> Iterator[str]:
     heads = [_wrapped(fault.words) for fault in faults]
     for line in range(max(map(len, heads))):
         yield " " * 26 + "".join(f"{head[line] if line < len(head) else '':<{WIDTH}}" for head in heads)
-    for suspended, flows in ((False, OPERATIONS), (True, ON_SUSPENDED_LINES)):
+    for lines, flows in FLOWS.items():
         for operation, flow in flows.items():
-            yield f"{operation} of a suspended line" if suspended else operation
-            for activity in flow.activities:
-                cells = [seen.get(str(Case(operation, activity, fault, suspended)), NONE) for fault in faults]
-                yield f"  {activity:<24}" + "".join(f"{cell:<{WIDTH}}" for cell in cells)
+            cells = {
+                activity: [seen.get(str(Case(operation, activity, fault, lines)), NONE) for fault in faults]
+                for activity in flow.activities
+            }
+            if any(set(row) != {NONE} for row in cells.values()):
+                yield f"{operation} of a {lines.value} line" if lines.value else operation
+                for activity, row in cells.items():
+                    yield f"  {activity:<24}" + "".join(f"{cell:<{WIDTH}}" for cell in row)
     yield ""
 
 

@@ -20,6 +20,7 @@ from lastmile.settings import Settings
 from lastmile.worker import build_worker
 from tests.support.faults import Faults, after_closing, listen_to_commits, refused
 from tests.support.fork_server import processes
+from tests.workflows.every_way.controllers import ControllerUrls
 from tests.workflows.every_way.rules.rule import CLOSE
 from tests.workflows.every_way.short_waits import Impatient
 
@@ -49,9 +50,11 @@ class Death:
     refused_after: str | None = None
 
 
-def start(address: str, database_url: str, settings: Settings, death: Death) -> BaseProcess:
+def start(
+    address: str, database_url: str, settings: Settings, death: Death, controllers: ControllerUrls | None = None
+) -> BaseProcess:
     """The worker, running."""
-    process = processes.Process(target=_main, args=(address, database_url, settings, death), daemon=True)
+    process = processes.Process(target=_main, args=(address, database_url, settings, death, controllers), daemon=True)
     process.start()
     return process
 
@@ -69,12 +72,16 @@ def end(process: BaseProcess) -> None:
     process.close()
 
 
-def _main(address: str, database_url: str, settings: Settings, death: Death) -> None:
+def _main(
+    address: str, database_url: str, settings: Settings, death: Death, controllers: ControllerUrls | None
+) -> None:
     logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
-    asyncio.run(_work(address, database_url, settings, death))
+    asyncio.run(_work(address, database_url, settings, death, controllers))
 
 
-async def _work(address: str, database_url: str, settings: Settings, death: Death) -> None:
+async def _work(
+    address: str, database_url: str, settings: Settings, death: Death, controllers: ControllerUrls | None
+) -> None:
     faults, database = Faults(), Database(database_url)
     if death.refused_after:
         faults.after[death.refused_after] = refused
@@ -101,7 +108,9 @@ async def _work(address: str, database_url: str, settings: Settings, death: Deat
         AsyncExitStack() as stack,
     ):
         netbox = await stack.enter_async_context(NetBox(**settings.netbox)) if settings.netbox else None
-        await stack.enter_async_context(build_worker(client, settings, database, authorization, netbox=netbox))
+        clients = controllers and controllers.clients()
+        worker = build_worker(client, settings, database, authorization, netbox=netbox, controllers=clients)
+        await stack.enter_async_context(worker)
         await asyncio.Event().wait()
 
 

@@ -5,6 +5,7 @@ The state of a subscriber is a set of facts, such as "customer" or "prefix activ
 
 from collections.abc import Mapping
 
+from tests.workflows.every_way.rules.controlled_lines import ON_CONTROLLED_LINES
 from tests.workflows.every_way.rules.lifetime import DEPROVISION, PROVISION
 from tests.workflows.every_way.rules.line_changes import (
     CHANGE_PLAN,
@@ -19,7 +20,7 @@ from tests.workflows.every_way.rules.rule import Flow
 from tests.workflows.every_way.rules.suspended_lines import ON_SUSPENDED_LINES
 from tests.workflows.every_way.rules.suspensions import RESUME, SUSPEND
 
-__all__ = ["ON_SUSPENDED_LINES", "OPERATIONS"]
+__all__ = ["ON_CONTROLLED_LINES", "ON_SUSPENDED_LINES", "OPERATIONS"]
 
 OPERATIONS: Mapping[str, Flow] = {
     "provision": PROVISION,
