@@ -7,6 +7,7 @@ import typer
 
 from lastmile.cli.arguments import number, whole_number
 from lastmile.cli.exit_codes import EPILOG, run
+from lastmile.cli.inventory.acs_app import acs
 from lastmile.cli.inventory.api_key_app import api_key
 from lastmile.cli.inventory.controller_app import controller
 from lastmile.cli.inventory.nas_app import nas
@@ -35,6 +36,7 @@ app.add_typer(tenant, name="tenant")
 app.add_typer(pool, name="pool")
 app.add_typer(nas, name="nas")
 app.add_typer(controller, name="controller")
+app.add_typer(acs, name="acs")
 app.add_typer(radius, name="radius")
 app.add_typer(api_key, name="api-key")
 app.add_typer(hooks, name="hooks")

@@ -72,7 +72,7 @@ def _explain(failure: Exception) -> tuple[Exit, str]:
     from lastmile.client.temporal.connection import TemporalUnreachableError
     from lastmile.client.temporal.settings import InvalidTemporalSettingsError
     from lastmile.encryption.keys import DecryptionError
-    from lastmile.errors import NonRetryableError
+    from lastmile.errors import NonRetryableError, OutageError
 
     match failure:
         case InvalidTemporalSettingsError():
@@ -81,7 +81,7 @@ def _explain(failure: Exception) -> tuple[Exit, str]:
             return Exit.FAILED, str(failure)
         case DecryptionError():
             return Exit.BAD_INPUT, f"Cannot decrypt the data in Temporal: {failure}"
-        case UnavailableError() | TemporalUnreachableError() | NetBoxError():
+        case UnavailableError() | OutageError() | TemporalUnreachableError() | NetBoxError():
             return Exit.UNAVAILABLE, str(failure)
         case RPCError():
             return (

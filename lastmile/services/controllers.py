@@ -47,6 +47,7 @@ __all__ = [
     "UnknownControllerError",
     "add_controller",
     "device_controllers",
+    "find_controller",
     "list_controllers",
     "remove_controller",
 ]
@@ -220,20 +221,31 @@ async def list_controllers(database: Database) -> list[StoredController]:
         return await _read(connection)
 
 
+async def find_controller(database: Database, name: str) -> StoredController:
+    """Return a controller. Raises `UnknownControllerError`."""
+    async with database.platform() as connection:
+        found = await connection.execute(select(device_controllers).where(device_controllers.c.name == name))
+        return _known(name, found.one_or_none())
+
+
 async def remove_controller(database: Database, name: str, *, actor: str) -> StoredController:
     """Remove a controller. Raises `UnknownControllerError`."""
     gone = delete(device_controllers).where(device_controllers.c.name == name).returning(device_controllers)
     async with database.platform(actor=actor) as connection:
-        if (row := (await connection.execute(gone)).one_or_none()) is None:
-            raise UnknownControllerError(
-                f"There is no controller {name}: `lastmile controller list` lists all controllers."
-            )
-        return _stored(row)
+        return _known(name, (await connection.execute(gone)).one_or_none())
 
 
 async def _read(connection: PlatformConnection) -> list[StoredController]:
     rows = await connection.execute(select(device_controllers).order_by(device_controllers.c.name))
     return [_stored(row) for row in rows]
+
+
+def _known(name: str, row: Row[Any] | None) -> StoredController:
+    if row is None:
+        raise UnknownControllerError(
+            f"There is no controller {name}: `lastmile controller list` lists all controllers."
+        )
+    return _stored(row)
 
 
 def _check_scope(new: NewController, driver: Driver) -> None:

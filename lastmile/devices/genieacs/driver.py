@@ -7,9 +7,10 @@ from lastmile.devices.drivers import Endpoint
 from lastmile.devices.genieacs.controller import GenieAcs
 from lastmile.devices.genieacs.nbi import Nbi
 from lastmile.devices.genieacs.options import GenieAcsOptions
+from lastmile.devices.genieacs.setup import install
 from lastmile.devices.records import DeviceKind
 
-__all__ = ["kind", "open", "options"]
+__all__ = ["kind", "open", "options", "set_up"]
 
 kind = DeviceKind.CPE
 options = GenieAcsOptions
@@ -27,5 +28,18 @@ async def open(endpoint: Endpoint, options: GenieAcsOptions) -> AsyncIterator[Ge
     nbi = Nbi(endpoint)
     try:
         yield GenieAcs(nbi, options)
+    finally:
+        await nbi.close()
+
+
+async def set_up(endpoint: Endpoint, options: GenieAcsOptions) -> dict[str, bool]:
+    """Install the presets and provisions of Lastmile; return each part with whether it was created or changed.
+
+    Raises:
+        ControllerUnavailableError: GenieACS does not answer, or refuses a part. The parts before it are installed.
+    """
+    nbi = Nbi(endpoint)
+    try:
+        return await install(nbi, options)
     finally:
         await nbi.close()

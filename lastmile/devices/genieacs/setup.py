@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from lastmile.devices.genieacs.nbi import Document, Nbi
 from lastmile.devices.genieacs.options import TR_098, TR_181, GenieAcsOptions, Value
 
-__all__ = ["set_up"]
+__all__ = ["install"]
 
 BOOTSTRAP, LINE = "lastmile-bootstrap", "lastmile-line"
 """The names of the presets, and of their provisions and channels."""
@@ -23,7 +23,7 @@ clear("InternetGatewayDevice", Date.now());
 
 # GenieACS skips the paths of the other data model.
 _LINE_SCRIPT = """\
-// Lastmile: keep the parameters of a CPE in service. `set_up` writes this script again from the controller's options.
+// Lastmile: keep the parameters of a CPE in service. Written by `lastmile acs setup` from the controller's options.
 const byProductClass = {by_product_class};
 const byDataModel = {by_data_model};
 const productClass = declare("DeviceID.ProductClass", {{value: 1}}).value;
@@ -34,22 +34,22 @@ for (const path of Object.keys(values)) {{
 """
 
 
-async def set_up(nbi: Nbi, options: GenieAcsOptions) -> list[str]:
-    """Install the presets and their provisions; return what was created or changed, as `presets/lastmile-line`.
+async def install(nbi: Nbi, options: GenieAcsOptions) -> dict[str, bool]:
+    """Install the presets and their provisions.
 
-    A repeated call changes nothing. Other presets and provisions stay as they are.
+    Returns:
+        Each part, as `presets/lastmile-line`, with whether this call has created or changed it. A repeated call changes
+        nothing. Other presets and provisions stay as they are.
 
     Raises:
         ControllerUnavailableError: GenieACS does not answer, or refuses a part. The parts before it are installed.
     """
-    changed = []
+    changed = {}
     # A preset whose provision is missing is a fault of each CPE: the provisions come first.
     for name, script in ((BOOTSTRAP, _BOOTSTRAP_SCRIPT), (LINE, _line_script(options))):
-        if await _put(nbi, "provisions", name, {"_id": name, "script": script}, script):
-            changed.append(f"provisions/{name}")
+        changed[f"provisions/{name}"] = await _put(nbi, "provisions", name, {"_id": name, "script": script}, script)
     for name, preset in _presets(options).items():
-        if await _put(nbi, "presets", name, {"_id": name, **preset}, preset):
-            changed.append(f"presets/{name}")
+        changed[f"presets/{name}"] = await _put(nbi, "presets", name, {"_id": name, **preset}, preset)
     return changed
 
 

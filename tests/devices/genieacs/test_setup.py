@@ -10,7 +10,7 @@ from lastmile.devices.drivers import Endpoint
 from lastmile.devices.errors import ControllerUnavailableError
 from lastmile.devices.genieacs.nbi import Nbi
 from lastmile.devices.genieacs.options import TR_098, TR_181, CpeModel, GenieAcsOptions
-from lastmile.devices.genieacs.setup import set_up
+from lastmile.devices.genieacs.setup import install
 from lastmile.devstack.genieacs import GenieAcsServer
 from lastmile.devstack.genieacs.cpe import Cpe
 from lastmile.devstack.genieacs.faults import NbiFault
@@ -31,6 +31,11 @@ async def nbi(server: GenieAcsServer) -> AsyncIterator[Nbi]:
     await nbi.close()
 
 
+async def set_up(nbi: Nbi, options: GenieAcsOptions) -> list[str]:
+    """Install everything, and return the parts that were created or changed."""
+    return [part for part, changed in (await install(nbi, options)).items() if changed]
+
+
 def constant(script: str, name: str) -> object:
     """Return a constant of a provision's script, which is JSON."""
     found = re.search(rf"^const {name} = (.*);$", script, re.M)
@@ -39,9 +44,9 @@ def constant(script: str, name: str) -> object:
 
 
 async def test_set_up_twice_changes_nothing_the_second_time(server: GenieAcsServer, nbi: Nbi) -> None:
-    assert await set_up(nbi, GenieAcsOptions()) == PARTS
+    assert await install(nbi, GenieAcsOptions()) == dict.fromkeys(PARTS, True)
     requests = len(server.requests)
-    assert await set_up(nbi, GenieAcsOptions()) == []
+    assert await install(nbi, GenieAcsOptions()) == dict.fromkeys(PARTS, False)
     assert {one.partition(" ")[0] for one in server.requests[requests:]} == {"GET"}
 
 
