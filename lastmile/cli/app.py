@@ -327,13 +327,16 @@ def devices(
     subscriber: Annotated[
         str | None, typer.Argument(metavar="[SUBSCRIBER]", help="A subscriber, to list all of its devices.")
     ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Ask the controllers now, as when the technician has connected the devices.")
+    ] = False,
     tenant: Tenant = None,
     json: Json = False,
 ) -> None:
     """List the ONUs and CPEs that have yet to follow their controllers, the longest waiting first."""
     from lastmile.cli.operations.devices import devices
 
-    run(devices(subscriber, tenant=tenant, as_json=json))
+    run(devices(subscriber, tenant=tenant, retry=retry, as_json=json))
 
 
 @app.command(epilog=EPILOG)

@@ -31,6 +31,7 @@ __all__ = [
     "begin_call",
     "claim_due_calls",
     "correct_device",
+    "hasten_calls",
     "pending_device_calls",
     "record_answer",
     "release_call",
@@ -116,6 +117,12 @@ _CORRECT = DirectStatement(
         WHERE kind = :kind AND identity = :corrected AND subscriber_ref = :subscriber_ref))
     """
 )
+_HASTEN = DirectStatement(
+    """
+    UPDATE pending_device_calls SET due_at = now()
+    WHERE subscriber_ref = :subscriber_ref AND (waits_for <> '' OR error <> '')
+    """
+)
 _CLAIM = text(
     """
     UPDATE pending_device_calls p SET claimed_until = now() + CAST(:lease AS interval)
@@ -183,6 +190,14 @@ async def correct_device(connection: TenantConnection, kind: DeviceKind, identit
     """Describe a device, which may have another identity now, in the pending call that puts it into service."""
     given = _key(kind, device) | {"corrected": device.identity, "device": json.dumps(asdict(device))}
     await _CORRECT.count(connection, given | {"identity": identity})
+
+
+async def hasten_calls(connection: TenantConnection, subscriber_ref: str) -> int:
+    """Let the controllers of the subscriber's waiting devices be asked again at once; return the number of calls.
+
+    A call whose first answer is outstanding is left alone: its step still asks the controller.
+    """
+    return await _HASTEN.count(connection, {"subscriber_ref": subscriber_ref})
 
 
 async def claim_due_calls(connection: PlatformConnection, *, lease: timedelta, batch: int) -> list[PendingCall]:

@@ -19,7 +19,7 @@ from lastmile.devices.records import DeviceKind, is_shared
 
 __all__ = ["DeviceReconciler"]
 
-INTERVAL = timedelta(seconds=5)
+INTERVAL = timedelta(seconds=2)
 CALL_TIME = timedelta(minutes=2)
 """How long one call may take."""
 LEASE = 2 * CALL_TIME

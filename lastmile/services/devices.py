@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import text
 
 from lastmile.db import Database
+from lastmile.devices.pending_calls import hasten_calls
 
-__all__ = ["DeviceState", "list_devices"]
+__all__ = ["DeviceState", "list_devices", "retry_devices"]
 
 _LIST = text(
     """
@@ -55,3 +56,9 @@ async def list_devices(database: Database, tenant: str | None, subscriber_ref: s
     async with database.platform() as connection:
         rows = await connection.execute(_LIST, {"tenant": tenant, "subscriber": subscriber_ref})
         return [DeviceState(**row._mapping) for row in rows]
+
+
+async def retry_devices(database: Database, tenant: str, subscriber_ref: str) -> int:
+    """Let the reconciler ask the controllers of the subscriber's waiting devices now; return how many devices wait."""
+    async with database.tenant(tenant) as connection:
+        return await hasten_calls(connection, subscriber_ref)

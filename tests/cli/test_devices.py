@@ -1,9 +1,11 @@
 """`lastmile devices`: what operators see of ONUs and CPEs that have yet to follow."""
 
+import asyncpg
 import pytest
 
 from lastmile.db import Database
 from lastmile.devices.controllers import LineDevice
+from lastmile.devices.pending_calls import begin_call
 from lastmile.devices.records import DeviceKind, set_target_state
 from tests.support.commands import Cli
 from tests.support.controllers import answered
@@ -47,3 +49,37 @@ async def test_device_out_of_service_that_no_record_has_is_listed(cli: Cli, data
         await answered(connection, "O-2", DeviceKind.CPE, former, False, "the CPE is offline")
     shown = (await cli("devices", "S-2", "--tenant", "acme")).out
     assert "out of service" in shown
+
+
+async def test_retry_asks_the_controllers_of_the_subscriber_at_once(
+    cli: Cli, database: Database, owner: asyncpg.Connection
+) -> None:
+    async with database.tenant("acme") as connection:
+        other = LineDevice("S-2", "00:1a:2b:00:00:02")
+        await answered(connection, "O-2", DeviceKind.CPE, other, True, "the CPE is offline")
+    due = "SELECT subscriber_ref FROM pending_device_calls WHERE due_at <= now()"
+    assert await owner.fetch(due) == []
+    ran = await cli("devices", "S-1", "--retry", "--tenant", "acme")
+    assert ran.code == 0
+    assert "Workers ask the controllers again now" in ran.out
+    assert [row["subscriber_ref"] for row in await owner.fetch(due)] == ["S-1"]
+
+
+async def test_retry_of_a_subscriber_without_waiting_devices_says_so(cli: Cli) -> None:
+    ran = await cli("devices", "S-2", "--retry", "--tenant", "acme")
+    assert (ran.code, ran.out.splitlines()[-1]) == (0, "No device of subscriber S-2 waits.")
+
+
+async def test_retry_without_a_subscriber_is_refused(cli: Cli) -> None:
+    ran = await cli("devices", "--retry")
+    assert (ran.code, ran.err) == (2, "--retry needs a SUBSCRIBER: name the subscriber whose devices are ready.\n")
+
+
+async def test_retry_leaves_a_call_that_a_step_is_making(
+    cli: Cli, database: Database, owner: asyncpg.Connection
+) -> None:
+    async with database.tenant("acme") as connection:
+        await begin_call(connection, "acme", "O-2", DeviceKind.ONU, LineDevice("S-1", ONU), True)
+    await cli("devices", "S-1", "--retry", "--tenant", "acme")
+    due = await owner.fetch("SELECT identity FROM pending_device_calls WHERE due_at <= now()")
+    assert [row["identity"] for row in due] == [CPE]

@@ -2,20 +2,24 @@
 
 from lastmile.cli.connections import check_tenant, choose_tenant, load_settings, open_database
 from lastmile.cli.exit_codes import Exit
-from lastmile.cli.output import print_all
+from lastmile.cli.output import print_all, print_text
+from lastmile.errors import InvalidInputError
 from lastmile.fields.phrases import format_time
-from lastmile.services.devices import DeviceState, list_devices
+from lastmile.services.devices import DeviceState, list_devices, retry_devices
 
 __all__ = ["devices"]
 
 
-async def devices(subscriber: str | None, *, tenant: str | None, as_json: bool) -> Exit:
-    """List the devices that wait, or all devices of a subscriber."""
+async def devices(subscriber: str | None, *, tenant: str | None, retry: bool, as_json: bool) -> Exit:
+    """List the devices that wait, or all devices of a subscriber; with `retry`, have their controllers asked now."""
+    if retry and subscriber is None:
+        raise InvalidInputError("--retry needs a SUBSCRIBER: name the subscriber whose devices are ready.")
     async with open_database(load_settings()) as database:
         if subscriber is None:
             await check_tenant(database, tenant)
         else:
             tenant = await choose_tenant(database, tenant)
+        retried = await retry_devices(database, tenant, subscriber) if retry and tenant and subscriber else 0
         found = await list_devices(database, tenant, subscriber)
     print_all(
         [device.as_json() for device in found],
@@ -24,6 +28,9 @@ async def devices(subscriber: str | None, *, tenant: str | None, as_json: bool) 
         [_row(device) for device in found],
         "No device waits." if subscriber is None else f"Subscriber {subscriber} has no devices.",
     )
+    if retry and not as_json:
+        again = f"Workers ask the controllers again now: `lastmile devices {subscriber}` shows what came of it."
+        print_text(again if retried else f"No device of subscriber {subscriber} waits.")
     return Exit.DONE
 
 
