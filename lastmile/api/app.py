@@ -12,6 +12,7 @@ from lastmile.api.openapi import describe
 from lastmile.api.problem_handlers import add_problem_handlers
 from lastmile.api.requests import TIME_LIMITS, RequestMiddleware, TimeLimits
 from lastmile.api.routers import (
+    acs,
     attention,
     caller,
     customers,
@@ -38,6 +39,7 @@ ROUTERS = (
     customers.router,
     delegations.router,
     ipv6_lifecycle.router,
+    acs.router,
     hooks.router,
 )
 

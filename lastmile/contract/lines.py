@@ -30,6 +30,7 @@ __all__ = [
     "TenantId",
     "Vlan",
     "check_cpe_names",
+    "tr069_identity",
 ]
 
 # Both end up in workflow ids, user names and realms: nothing that any of those would have to escape.
@@ -199,10 +200,9 @@ class Line(_Model):
 
         They are joined as in the user name of a CPE (TR-069, section 3.4.4): `00D09E-HGW%2D1-CPE000001`.
         """
-        if self.cpe_oui is None:
+        if self.cpe_oui is None or self.cpe_serial is None:
             return None
-        named = [text for text in (self.cpe_product_class, self.cpe_serial) if text is not None]
-        return "-".join([self.cpe_oui, *map(_percent_encode, named)])
+        return tr069_identity(self.cpe_oui, self.cpe_product_class, self.cpe_serial)
 
     @property
     def _identity(self) -> list[str | None]:
@@ -233,6 +233,11 @@ def check_cpe_names(oui: str | None, product_class: str | None, serial: str | No
         raise ValueError("cpe_serial needs cpe_oui")
     if product_class is not None and serial is None:
         raise ValueError("cpe_product_class needs cpe_oui and cpe_serial")
+
+
+def tr069_identity(oui: str, product_class: str | None, serial: str) -> str:
+    """Return the names of a CPE as in its user name (TR-069, section 3.4.4)."""
+    return "-".join([oui, *map(_percent_encode, filter(None, (product_class, serial)))])
 
 
 def _percent_encode(text: str) -> str:

@@ -1,6 +1,6 @@
 """User names and passwords of lines: store the password that an order gives, and show the credentials of a line."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import text
@@ -14,7 +14,23 @@ from lastmile.radius.escaping import unescaped
 from lastmile.subscribers.errors import UnknownSubscriberError
 from lastmile.subscribers.orders import has_ended
 
-__all__ = ["Credentials", "forget_password", "read_credentials", "read_password", "store_password"]
+__all__ = [
+    "Account",
+    "Credentials",
+    "forget_password",
+    "read_account",
+    "read_credentials",
+    "read_password",
+    "store_password",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The user name of a line, and its password, which an IPoE line lacks."""
+
+    username: str
+    password: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +82,29 @@ async def read_credentials(database: Database, tenant: str, subscriber_ref: str,
         UnknownSubscriberError: the subscriber has no RADIUS account.
     """
     async with database.tenant(tenant, actor=asked_by, subscriber_ref=subscriber_ref) as connection:
-        row = await _read(connection, subscriber_ref)
-    if row is None:
+        found = await read_account(connection, subscriber_ref)
+    if found is None:
         raise UnknownSubscriberError(
             f"Subscriber {subscriber_ref} of tenant {tenant} has no RADIUS account. "
             f"`lastmile status {subscriber_ref}` shows what the subscriber has."
         )
-    return Credentials(tenant, subscriber_ref, unescaped(row.username), row.password)
+    return Credentials(tenant, subscriber_ref, found.username, found.password)
 
 
 async def read_password(connection: TenantConnection, subscriber_ref: str) -> str | None:
     """Return the line's password; None if it has none. The audit log records the transaction's actor."""
-    row = await _read(connection, subscriber_ref)
-    return None if row is None else row.password
+    found = await read_account(connection, subscriber_ref)
+    return None if found is None else found.password
 
 
-async def _read(connection: TenantConnection, subscriber_ref: str) -> Any:
-    statement = text("SELECT username, password FROM lastmile_read_credentials(:subscriber_ref)")
-    return (await connection.execute(statement, {"subscriber_ref": subscriber_ref})).one_or_none()
+async def read_account(
+    connection: TenantConnection, subscriber_ref: str, *, record_once_a_day: bool = False
+) -> Account | None:
+    """Return the line's user name and password; None without a RADIUS account.
+
+    The audit log records the transaction's actor; with `record_once_a_day` only once a day.
+    """
+    statement = text("SELECT username, password FROM lastmile_read_credentials(:subscriber_ref, :record_once_a_day)")
+    values = {"subscriber_ref": subscriber_ref, "record_once_a_day": record_once_a_day}
+    row = (await connection.execute(statement, values)).one_or_none()
+    return None if row is None else Account(unescaped(row.username), row.password)

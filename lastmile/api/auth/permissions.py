@@ -29,4 +29,5 @@ class Permission(StrEnum):
     WEBHOOKS_MANAGE = "webhooks:manage", "Manage webhooks, rotate their secrets, and read their deliveries."
     SHARES_CREATE = "shares:create", "Create and revoke public pages."
     AUDIT_READ = "audit:read", "Read the audit log and findings, and who held an address at a past time."
+    ACS_READ = "acs:read", "Read the settings of a CPE, with the password of its line. For an ACS."
     ADMIN_TENANTS = "admin:tenants", "Change the quotas of tenants."

@@ -78,7 +78,7 @@ GRANT SELECT, INSERT, UPDATE ON radacct, radpostauth, nasreload TO lastmile_radi
 -- The triggers of FreeRADIUS's tables call the function with the rights of the role that writes.
 GRANT EXECUTE ON FUNCTION lastmile_find_account(text), lastmile_find_former_tenant(text)
     TO lastmile_app, lastmile_platform, lastmile_radius;
-GRANT EXECUTE ON FUNCTION lastmile_is_foreign_account(text), lastmile_read_credentials(text),
+GRANT EXECUTE ON FUNCTION lastmile_is_foreign_account(text), lastmile_read_credentials(text, boolean),
     lastmile_forget_customer(text) TO lastmile_app;
 
 -- The trigger writes the audit log; the clean-up deletes old entries.

@@ -76,8 +76,11 @@ COMMENT ON FUNCTION lastmile_audit_log IS
 REVOKE EXECUTE ON FUNCTION lastmile_audit_log() FROM PUBLIC;
 
 -- SECURITY DEFINER: only this function and the triggers write to the audit log.
-CREATE FUNCTION lastmile_read_credentials(subscriber text) RETURNS TABLE (username text, password text)
+CREATE FUNCTION lastmile_read_credentials(subscriber text, record_once_a_day boolean)
+RETURNS TABLE (username text, password text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    reader text := coalesce(nullif(current_setting('lastmile.actor', true), ''), session_user);
 BEGIN
     FOR username, password IN
         SELECT r.username, CASE r.attribute WHEN 'Cleartext-Password' THEN r.value END FROM radcheck r
@@ -85,15 +88,20 @@ BEGIN
           AND lastmile_is_account(r.attribute, r.value)
     LOOP
         INSERT INTO audit_log (tenant_id, actor, subscriber_ref, record, key, action)
-        VALUES (current_setting('lastmile.tenant'),
-                coalesce(nullif(current_setting('lastmile.actor', true), ''), session_user),
-                subscriber, 'radcheck', username, 'read');
+        SELECT current_setting('lastmile.tenant'), reader, subscriber, 'radcheck', username, 'read'
+        WHERE NOT record_once_a_day OR NOT EXISTS (
+            SELECT FROM audit_log a
+            WHERE a.tenant_id = current_setting('lastmile.tenant') AND a.subscriber_ref = subscriber
+              AND a.record = 'radcheck' AND a.key = lastmile_read_credentials.username AND a.action = 'read'
+              AND a.actor = reader AND a.at > now() - interval '1 day');
         RETURN NEXT;
     END LOOP;
 END $$;
 COMMENT ON FUNCTION lastmile_read_credentials IS
-    'The user name and the password of a line of the transaction''s tenant. Records in the audit log who asked.';
-REVOKE EXECUTE ON FUNCTION lastmile_read_credentials(text) FROM PUBLIC;
+    'The user name and the password of a line of the transaction''s tenant. Records in the audit log who asked. An ACS '
+    'asks in each session of the CPE: with record_once_a_day, a further read of the same caller within a day is not '
+    'recorded.';
+REVOKE EXECUTE ON FUNCTION lastmile_read_credentials(text, boolean) FROM PUBLIC;
 
 CREATE FUNCTION lastmile_without_personal_data(entry jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
     SELECT entry || coalesce(jsonb_object_agg(key, 'forgotten'), '{}') FROM jsonb_each(entry)

@@ -156,8 +156,9 @@ COMMENT ON COLUMN devices.confirmed IS 'A controller has brought the device into
 COMMENT ON COLUMN devices.created_by_order IS
     'The order that brought the line''s device into service; a replace_device order puts another one in its place.';
 
-CREATE INDEX devices_by_identity ON devices (tenant_id, kind, identity) WHERE in_service;
-COMMENT ON INDEX devices_by_identity IS 'deactivate_onu: whether another line needs the same device.';
+CREATE INDEX devices_by_identity ON devices (tenant_id, kind, identity);
+COMMENT ON INDEX devices_by_identity IS
+    'deactivate_onu: whether another line needs the same device. An ACS asks for a CPE whose line has ended.';
 
 CREATE TABLE pending_device_calls (
     tenant_id       text NOT NULL REFERENCES tenants (id),
