@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ import httpx
 
 from lastmile.devices.drivers import Endpoint
 from lastmile.devices.errors import ControllerUnavailableError, DeviceNotSeenError
+from lastmile.devices.tls import tls_failure, trusted_certificates
 from lastmile.errors import LastmileError
 
 __all__ = ["CpeInSessionError", "Document", "Nbi", "Task"]
@@ -55,7 +55,7 @@ class Nbi:
         headers = {} if endpoint.username or not endpoint.secret else {"Authorization": f"Bearer {endpoint.secret}"}
         self._http = httpx.AsyncClient(
             base_url=self.url,
-            verify=_trusted(endpoint),
+            verify=trusted_certificates(endpoint),
             auth=(endpoint.username, endpoint.secret) if endpoint.username else None,
             headers=headers,
             timeout=httpx.Timeout(endpoint.timeout_seconds, pool=None),
@@ -154,7 +154,7 @@ class Nbi:
                 f"GenieACS at {self.url} has not answered {what} within {self._seconds:g} s. It may be busy or stopped."
             ) from None
         except httpx.ConnectError as failure:
-            raise self._unreachable(_tls_reason(failure)) from None
+            raise self._unreachable(tls_failure(failure)) from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol):
             raise self._unreachable("the address is no URL") from None
         except (httpx.TransportError, httpx.DecodingError):
@@ -211,24 +211,3 @@ def _encoded(name: str) -> str:
 
 def _no_device(reply: httpx.Response) -> bool:
     return reply.text == "No such device"
-
-
-def _trusted(endpoint: Endpoint) -> ssl.SSLContext | bool:
-    if endpoint.ca_file is None:
-        return True
-    try:
-        return ssl.create_default_context(cafile=endpoint.ca_file)
-    except OSError:  # also where the file is no PEM
-        raise ControllerUnavailableError(
-            f"The file {endpoint.ca_file} with the certificates for {endpoint.url} cannot be used: is it there, "
-            "readable, and in PEM?"
-        ) from None
-
-
-def _tls_reason(failure: httpx.ConnectError) -> str:
-    cause: BaseException | None = failure
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"its certificate cannot be verified: {cause.verify_message}"
-    return "TLS failed" if cause is not None else ""
