@@ -13,9 +13,10 @@ from lastmile.devices.controllers import DONE, Controller, LineDevice, Outcome
 from lastmile.devices.errors import ControllerUnavailableError, DeviceNotSeenError
 from tests.devices.contract.environment import ControllerEnv
 from tests.devices.contract.genieacs_env import GenieAcsEnv
+from tests.devices.contract.smartolt_env import SmartOltEnv
 from tests.devices.contract.voltha_env import VolthaEnv
 
-ENVIRONMENTS: list[type[ControllerEnv]] = [GenieAcsEnv, VolthaEnv]
+ENVIRONMENTS: list[type[ControllerEnv]] = [GenieAcsEnv, SmartOltEnv, VolthaEnv]
 
 CALLS: dict[str, Callable[[Controller, LineDevice], Awaitable[object]]] = {
     "check": lambda controller, device: controller.check(),
