@@ -11,7 +11,6 @@ from dataclasses import asdict, replace
 from activities.base import skipped, step, undone
 from activities.devices import (
     ControllerActivities,
-    device_of,
     devices_of_changes,
     kept_devices,
     report_of,
@@ -25,6 +24,7 @@ from lastmile.devices.controllers import LineDevice
 from lastmile.devices.pending_calls import correct_device
 from lastmile.devices.records import Device, DeviceKind
 from lastmile.devices.routing import no_controller
+from lastmile.services.line_devices import device_of
 from lastmile.subscribers import previous_values
 from lastmile.subscribers.line_changes import read_line_before, write_line_before
 
@@ -59,7 +59,7 @@ class DeviceChangeActivities(ControllerActivities):
             if present is None:
                 return skipped(f"the line has no {kind.upper()}")
             record = await records.find_device(connection, ref.subscriber_ref, kind)
-            before = device_of(ref, kind, await read_line_before(connection, ref.order_id))
+            before = device_of(ref.tenant, ref.subscriber_ref, kind, await read_line_before(connection, ref.order_id))
             before = before and await self._with_rates(connection, kind, before)
             unchanged, earlier = await self._keep_devices(connection, ref, kind, record, before, present)
             if unchanged:

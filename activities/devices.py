@@ -6,25 +6,21 @@ from typing import Any
 
 from activities.base import Activities, beyond_database, done, heartbeating, skipped, step, undone, warned
 from activities.messages import StepContext, StepReport
-from lastmile.contract.lines import Line
 from lastmile.db import Database, TenantConnection
 from lastmile.devices import records
 from lastmile.devices.controllers import LineDevice, switch
 from lastmile.devices.pending_calls import begin_call, record_answer
 from lastmile.devices.records import DeviceKind
 from lastmile.devices.routing import CONTROLLER_NAMES, Controllers, no_controller
-from lastmile.radius.accounts import find_username
-from lastmile.radius.membership import read_speed
+from lastmile.services.line_devices import device_of, with_rates
 from lastmile.subscribers import previous_values
 from lastmile.subscribers.records import read_line
 
 __all__ = [
     "ControllerActivities",
     "DeviceActivities",
-    "device_of",
     "devices_of_changes",
     "kept_devices",
-    "line_device",
     "report_of",
     "same_device",
     "to_switch_off",
@@ -51,16 +47,14 @@ class ControllerActivities(Activities):
 
     async def _device(self, connection: TenantConnection, ref: StepContext, kind: DeviceKind) -> LineDevice | None:
         """Return the line's device of this kind, with its place and the rates of its plan; None: it has none."""
-        device = device_of(ref, kind, await read_line(connection, ref.subscriber_ref))
+        device = device_of(ref.tenant, ref.subscriber_ref, kind, await read_line(connection, ref.subscriber_ref))
         return device and await self._with_rates(connection, kind, device)
 
     async def _with_rates(self, connection: TenantConnection, kind: DeviceKind, device: LineDevice) -> LineDevice:
         """Return the device with the rates of the line's plan. Without controllers nothing needs them."""
         if kind is not DeviceKind.ONU or not self._routers[kind].routes:
             return device
-        user = await find_username(connection, device.tenant, device.subscriber_ref)
-        download, upload = await read_speed(connection, user) or (None, None)
-        return replace(device, download_kbps=download, upload_kbps=upload)
+        return await with_rates(connection, device)
 
     async def _call(self, ref: StepContext, kind: DeviceKind, calls: Iterable[tuple[LineDevice, bool]]) -> str:
         """Switch each device on or off, and record the answers. Return what the devices wait for; empty: nothing."""
@@ -128,7 +122,8 @@ class DeviceActivities(ControllerActivities):
             if ref.undo and found.created_by_order != ref.order_id:
                 return undone(False)
             line = await read_line(connection, ref.subscriber_ref)
-            own = device_of(ref, kind, line) or LineDevice(ref.subscriber_ref, found.identity, tenant=ref.tenant)
+            own = device_of(ref.tenant, ref.subscriber_ref, kind, line)
+            own = own or LineDevice(ref.subscriber_ref, found.identity, tenant=ref.tenant)
             left: list[LineDevice] = []
             if not ref.undo and self._routers[kind].routes:
                 # An unfinished change, whose undo was skipped, may have left another device in service.
@@ -158,24 +153,6 @@ class DeviceActivities(ControllerActivities):
             return undone(True).model_copy(update={"reason": waits})
         own_asked = any(replace(device, shared=own.shared) == own for device in asked)
         return report_of(waits, "" if own_asked else recorded)
-
-
-def device_of(ref: StepContext, kind: DeviceKind, line: Line | None) -> LineDevice | None:
-    """Return the line's device of this kind, with its place; None if the line has none."""
-    identity = None if line is None else line.onu_serial if kind is DeviceKind.ONU else line.cpe_identity
-    if line is None or identity is None:
-        return None
-    return line_device(ref, kind, identity, line)
-
-
-def line_device(ref: StepContext, kind: DeviceKind, identity: str, line: Line) -> LineDevice:
-    """Return the device of this identity at the line's place."""
-    device = LineDevice(
-        ref.subscriber_ref, identity, line.olt, line.pon_port, line.s_vlan, line.c_vlan, tenant=ref.tenant
-    )
-    if kind is DeviceKind.ONU:
-        return replace(device, onu_type=line.onu_type, speed_profile=line.speed_profile)
-    return replace(device, oui=line.cpe_oui, product_class=line.cpe_product_class, serial=line.cpe_serial)
 
 
 def same_device(kind: DeviceKind, one: LineDevice, other: LineDevice) -> bool:

@@ -5,7 +5,6 @@ from datetime import timedelta
 
 from activities.account_moves import AccountMoveActivities
 from activities.base import beyond_database, done, heartbeating, skipped, step, undone, warned
-from activities.devices import line_device
 from activities.messages import StepContext, StepReport
 from lastmile.contract.lines import ServicePlan
 from lastmile.contract.suspension import Refusal
@@ -21,6 +20,7 @@ from lastmile.radius.errors import AccountConflictError
 from lastmile.radius.escaping import unescaped
 from lastmile.radius.groups import Group
 from lastmile.radius.sessions import find_open_sessions, has_unaccounted_login
+from lastmile.services.line_devices import line_device
 from lastmile.subscribers import billing, previous_values
 from lastmile.subscribers.billing import Charge
 from lastmile.subscribers.line_changes import change_speed_profile, restore_speed_profile
@@ -149,7 +149,7 @@ class PlanActivities(AccountMoveActivities):
         line = await read_line(connection, ref.subscriber_ref)
         if found is None or not found.in_service or line is None:
             return None, False
-        device = line_device(ref, DeviceKind.ONU, found.identity, line)
+        device = line_device(ref.tenant, ref.subscriber_ref, DeviceKind.ONU, found.identity, line)
         device = replace(device, download_kbps=rates[0], upload_kbps=rates[1])
         if not self._onu.controls(device):
             return device, False

@@ -49,6 +49,7 @@ TABLES = (
     "lastmile.db.audit_log",
     "lastmile.devices.pending_calls",
     "lastmile.devices.records",
+    "lastmile.devices.rounds",
     "lastmile.metrics.snapshot",
     "lastmile.radius.tables",
     "lastmile.services.api_keys",

@@ -65,6 +65,7 @@ from lastmile.metrics.snapshot import read_newest_snapshot
 from lastmile.processes import run_together
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.services.device_reconciler import DeviceReconciler
+from lastmile.services.device_rounds import DeviceRounds
 from lastmile.services.open_controllers import ControllerPool
 from lastmile.settings import Settings
 from lastmile.startup_checks import ConfigurationError, clients
@@ -205,6 +206,7 @@ async def run(settings: Settings, pollers: Callable[[], int]) -> None:
         pool = await stack.enter_async_context(ControllerPool(database, settings.key_ring))
         worker = build_worker(client, settings, database, authorization, netbox=netbox, controllers=pool.controllers)
         await stack.enter_async_context(DeviceReconciler(database, pool.controllers.by_kind))
+        await stack.enter_async_context(DeviceRounds(database, pool.controllers))
         if netbox is not None:
             await stack.enter_async_context(BlockMaintenance(database, netbox, settings.quarantine_unconfirmed))
         orders = Lastmile(client, task_queue=settings.task_queue)

@@ -67,6 +67,13 @@ class DeviceSwitch(Protocol):
 class Controller(DeviceSwitch, Protocol):
     """A controller of devices of one kind."""
 
+    @property
+    def forgets(self) -> bool:
+        """Whether the controller can lose what it was told, as VOLTHA's core loses flows when it is killed.
+
+        Then it is asked again for each device in service from time to time.
+        """
+
     async def check(self) -> str:
         """Return the product and its version, if the controller answers and accepts the credentials."""
 

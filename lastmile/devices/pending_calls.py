@@ -29,8 +29,10 @@ from lastmile.devices.records import DeviceKind
 __all__ = [
     "PendingCall",
     "begin_call",
+    "claim_check",
     "claim_due_calls",
     "correct_device",
+    "drop_check",
     "hasten_calls",
     "pending_device_calls",
     "record_answer",
@@ -136,6 +138,18 @@ _CLAIM = text(
     RETURNING p.*
     """
 )
+# The row of the device keeps an order from taking the device out of service meanwhile.
+_CHECK = text(
+    f"""
+    INSERT INTO pending_device_calls
+        (tenant_id, kind, identity, subscriber_ref, switches_on, device, waits_for, order_id, due_at, claimed_until)
+    SELECT tenant_id, kind, identity, subscriber_ref, true, CAST(:device AS jsonb), '', updated_by_order, now(),
+           now() + CAST(:lease AS interval)
+    FROM devices WHERE {_THIS} AND in_service AND confirmed FOR UPDATE SKIP LOCKED
+    ON CONFLICT DO NOTHING
+    RETURNING order_id, version, claimed_until, tenant_id
+    """
+)
 _CLAIMED = f"{_THIS} AND claimed_until = :claim"
 _SETTLE = text(f"DELETE FROM pending_device_calls WHERE {_CLAIMED} AND version = :version")
 _CONFIRM = DirectStatement(
@@ -215,6 +229,26 @@ async def claim_due_calls(connection: PlatformConnection, *, lease: timedelta, b
         )
         for row in rows
     ]
+
+
+async def claim_check(
+    connection: TenantConnection, kind: DeviceKind, device: LineDevice, *, lease: timedelta
+) -> PendingCall | None:
+    """Keep and claim a call that asks again for a device in service. None: an order or the reconciler has the device.
+
+    Where the worker ends before the answer, the call is repeated like any other.
+    """
+    given = _key(kind, device) | {"device": json.dumps(asdict(device)), "lease": lease}
+    row = (await connection.execute(_CHECK, given)).one_or_none()
+    if row is None:
+        return None
+    return PendingCall(row.tenant_id, kind, device, True, row.order_id, row.version, row.claimed_until)
+
+
+async def drop_check(connection: TenantConnection, call: PendingCall) -> None:
+    """Forget the call of `claim_check`. The call of an order that has replaced it is repeated."""
+    if (await connection.execute(_SETTLE, _claim(call))).rowcount == 0:
+        await connection.execute(_RELEASE, _claim(call) | _answer("", ""))
 
 
 async def settle_call(connection: TenantConnection, call: PendingCall) -> bool:

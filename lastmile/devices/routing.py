@@ -49,6 +49,11 @@ class Router(Generic[C]):
         """Deactivate the ONU, or remove the configuration of the CPE."""
         return await self._responsible(device).switch_off(device)
 
+    def forgets(self, device: LineDevice) -> bool:
+        """Return whether the controller of the device, if there is one, can lose what it was told."""
+        route = self._route(device)
+        return route is not None and route.controller.forgets
+
     def _responsible(self, device: LineDevice) -> C:
         if (route := self._route(device)) is None:
             raise ControllerUnavailableError(

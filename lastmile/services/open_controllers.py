@@ -60,6 +60,11 @@ class OpenController:
         """Whether the client is open."""
         return not self._life.done()
 
+    @property
+    def forgets(self) -> bool:
+        """Whether the controller can lose what it was told."""
+        return self._controller.forgets
+
     def close(self) -> None:
         """Refuse further calls, and close the client when the present calls have ended."""
         self._closing.set()
@@ -114,6 +119,8 @@ class OpenController:
 
 class UnusableController:
     """A controller that cannot be opened: each call says why."""
+
+    forgets = False
 
     def __init__(self, reason: str) -> None:
         self.reason = reason

@@ -46,6 +46,8 @@ def order() -> ProvisionSubscriber:
 class Controller:
     """An OLT controller that does nothing."""
 
+    forgets = False
+
     async def check(self) -> str:
         return "none"
 

@@ -21,6 +21,7 @@ import lastmile.audit.tables
 import lastmile.db.audit_log
 import lastmile.devices.pending_calls
 import lastmile.devices.records
+import lastmile.devices.rounds
 import lastmile.metrics.snapshot
 import lastmile.radius.tables
 import lastmile.services.api_keys

@@ -11,7 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from lastmile.db import Database
 
 # NAS, Alembic's version, findings of the audit, metrics snapshots, ids of NetBox records, hashes of callers, and a key.
-WITHOUT_TENANT = {"nas", "nasreload", "alembic_version", "audit_findings", "metrics_snapshots", "radius_templates"}
+WITHOUT_TENANT = {
+    *("nas", "nasreload", "alembic_version", "audit_findings", "metrics_snapshots", "radius_templates"),
+    "device_rounds",
+}
 WITHOUT_TENANT |= {
     "netbox_failed_repairs",
     "netbox_comparisons",

@@ -14,6 +14,8 @@ __all__ = ["RecordingController", "answered"]
 class RecordingController:
     """An OLT controller or an ACS that confirms everything, and keeps the devices that are on by identity."""
 
+    forgets = False
+
     def __init__(self) -> None:
         self.told: list[tuple[str, LineDevice]] = []
         self.on: dict[str, LineDevice] = {}

@@ -242,6 +242,8 @@ async def test_change_plan_without_a_line_is_rolled_back(lastmile: Lastmile, ord
 class SpeedController:
     """An OLT controller that records the rates of each line."""
 
+    forgets = False
+
     def __init__(self) -> None:
         self.speeds: list[tuple[str, int, int, bool]] = []
         self.profiles: list[str | None] = []

@@ -42,6 +42,8 @@ class _Cpe:
 class GenieAcs:
     """Configures the CPEs of lines at one GenieACS."""
 
+    forgets = False
+
     def __init__(self, nbi: Nbi, options: GenieAcsOptions) -> None:
         self._nbi = nbi
         self._options = options

@@ -43,6 +43,8 @@ class _Place:
 class SmartOlt:
     """An OLT controller for the ONUs of one account at SmartOLT."""
 
+    forgets = False
+
     def __init__(self, api: SmartOltApi, options: SmartOltOptions) -> None:
         self._api = api
         self._options = options

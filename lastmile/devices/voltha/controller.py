@@ -59,6 +59,8 @@ class _Place:
 class VolthaController:
     """An OLT controller for ONUs behind one core of VOLTHA."""
 
+    forgets = True
+
     def __init__(self, core: VolthaCore, options: VolthaOptions) -> None:
         self._core = core
         self._options = options

@@ -49,6 +49,8 @@ class Options(BaseModel):
 class Client:
     """A controller whose calls go to the server, each on a connection of its own."""
 
+    forgets = False
+
     def __init__(self, endpoint: Endpoint, options: Options) -> None:
         self._endpoint = endpoint
         self._options = options

@@ -102,6 +102,7 @@ GRANT SELECT ON cursor_key TO lastmile_platform;
 GRANT SELECT (name, driver, kind, tenant_id, url, timeout_seconds, in_flight, olts, models, updated_at)
     ON device_controllers TO lastmile_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON device_controllers TO lastmile_platform;
+GRANT SELECT, UPDATE ON device_rounds TO lastmile_platform;
 -- A tenant sees its sources of webhooks without their secrets.
 GRANT SELECT (name, tenant_id, mapping, created_at) ON hook_sources TO lastmile_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hook_sources TO lastmile_platform;

@@ -37,3 +37,16 @@ COMMENT ON COLUMN device_controllers.olts IS 'The OLTs whose ONUs are controlled
 COMMENT ON COLUMN device_controllers.models IS
     'The OUIs, as in 001A2B, or product classes of the CPEs that are controlled; empty: any CPE.';
 COMMENT ON COLUMN device_controllers.options IS 'What the driver needs beside this. No secret.';
+
+CREATE TABLE device_rounds (
+    kind              text PRIMARY KEY CHECK (kind IN ('onu', 'cpe')),
+    begun_at          timestamptz NOT NULL DEFAULT now(),
+    after_tenant      text,
+    after_subscriber  text
+);
+COMMENT ON TABLE device_rounds IS
+    'How far the workers are in a round: they ask controllers that forget what they were told for the devices in service.';
+COMMENT ON COLUMN device_rounds.begun_at IS 'When the present round began, or the last one.';
+COMMENT ON COLUMN device_rounds.after_tenant IS
+    'With after_subscriber, the last line that was taken in this round; NULL: the round has ended.';
+INSERT INTO device_rounds (kind) VALUES ('onu'), ('cpe');

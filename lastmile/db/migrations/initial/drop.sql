@@ -7,7 +7,7 @@ DROP FUNCTION
     lastmile_pool_can_grow, lastmile_session_recorded, lastmile_login_recorded, lastmile_session_may_be_open;
 DROP TABLE
     tenants, orders, accepted_orders,
-    customers, subscribers, network_profiles, devices, device_controllers, pending_device_calls, billing_services, billing_events,
+    customers, subscribers, network_profiles, devices, device_controllers, device_rounds, pending_device_calls, billing_services, billing_events,
     suspensions, previous_values,
     pools, slots, delegations, delegation_events,
     given_passwords, former_usernames, radcheck, radreply, radusergroup, radgroupcheck, radgroupreply, radacct, radpostauth, nas,
