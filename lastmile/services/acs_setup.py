@@ -5,12 +5,13 @@ from typing import cast
 from lastmile.db import Database
 from lastmile.devices.genieacs import driver as genieacs
 from lastmile.devices.genieacs.options import GenieAcsOptions
+from lastmile.devices.genieacs.setup import read_script
 from lastmile.devices.installed_drivers import find_driver, validate_options
 from lastmile.encryption.keys import KeyRing
 from lastmile.errors import InvalidInputError
 from lastmile.services.controllers import find_controller
 
-__all__ = ["set_up_acs"]
+__all__ = ["read_extension", "set_up_acs"]
 
 
 async def set_up_acs(database: Database, name: str, keys: KeyRing | None) -> dict[str, bool]:
@@ -34,3 +35,8 @@ async def set_up_acs(database: Database, name: str, keys: KeyRing | None) -> dic
         )
     options = cast(GenieAcsOptions, validate_options(stored.driver, driver, stored.options))
     return await genieacs.set_up(stored.endpoint(keys), options)
+
+
+def read_extension() -> str:
+    """Return the extension with which GenieACS asks Lastmile's API for the settings of CPEs."""
+    return read_script("ext")

@@ -1,11 +1,13 @@
 """`lastmile acs setup`: what it installs in GenieACS, what it says, and what it refuses."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from lastmile.devstack.genieacs import GenieAcsServer
 from lastmile.devstack.genieacs.faults import NbiFault
+from lastmile.services.acs_setup import read_extension
 from tests.support.commands import Cli
 
 PARTS = [
@@ -42,6 +44,20 @@ async def test_setup_says_what_it_changed_and_what_was_so_already(cli: Cli, geni
     assert again.json == [{"part": part, "changed": part == "presets/lastmile-line"} for part in PARTS]
 
     assert (await cli("acs", "setup", "acs")).out.splitlines() == [f"Up to date: {part}." for part in PARTS]
+
+
+async def test_setup_writes_the_extension_and_leaves_an_equal_file(
+    cli: Cli, genieacs: GenieAcsServer, tmp_path: Path
+) -> None:
+    await add(cli, genieacs.url)
+    file = tmp_path / "lastmile.js"
+    first = await cli("acs", "setup", "acs", "--extension-file", str(file))
+    assert first.out.splitlines()[-1] == f"Installed: {file}."
+    assert file.read_text() == read_extension()
+    again = await cli("acs", "setup", "acs", "--extension-file", str(file))
+    assert again.out.splitlines()[-1] == f"Up to date: {file}."
+    refused = await cli("acs", "setup", "acs", "--extension-file", str(tmp_path))
+    assert (refused.code, refused.err) == (2, f"--extension-file: {tmp_path} cannot be written: Is a directory.\n")
 
 
 async def test_setup_of_an_unknown_controller_is_refused(cli: Cli) -> None:

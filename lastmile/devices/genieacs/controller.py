@@ -9,6 +9,7 @@ from lastmile.devices.errors import AmbiguousDeviceError, ControllerRefusedError
 from lastmile.devices.genieacs.identity import device_query
 from lastmile.devices.genieacs.nbi import CpeInSessionError, Document, Nbi, Task
 from lastmile.devices.genieacs.options import CpeModel, GenieAcsOptions, Value
+from lastmile.devices.genieacs.setup import LINE
 from lastmile.devices.genieacs.verification import verify
 from lastmile.fields.unsafe import escape
 
@@ -63,7 +64,7 @@ class GenieAcs:
         await self._nbi.add_tag(cpe.id, self._options.tag)
         if cpe.model is None:
             return Outcome("the ACS has not read the data model of the CPE yet")
-        expected = {cpe.model.provisioning_code: device.subscriber_ref, **cpe.model.values}
+        expected = {cpe.model.provisioning_code: device.subscriber_ref, **self._options.values_of(cpe.model)}
         try:
             return await self._write(device, cpe, expected)
         except CpeInSessionError:
@@ -125,13 +126,20 @@ class GenieAcs:
             [document] = await self._nbi.find("devices", {"_id": cpe.id}, ",".join(paths)) or [{}]
             verification = verify(expected, document, read.timestamp)
             if verification.holds:
-                return DONE
+                return await self._asked_lastmile(cpe)
         if verification.not_settable:
             raise ControllerRefusedError(
                 f"The CPE {device.identity} has no writable {', '.join(verification.not_settable)}: configure the "
                 f"parameters of product class {cpe.product_class or '(none)'} in the options of the controller."
             )
         return Outcome(f"the CPE has not taken over {', '.join(verification.not_applied)}")
+
+    async def _asked_lastmile(self, cpe: _Cpe) -> Outcome:
+        """Return whether the preset, which acted in the same session, got the settings of the line from Lastmile."""
+        faults = await self._nbi.find("faults", {"_id": f"{cpe.id}:{LINE}"}) if self._options.extension else []
+        if not faults:
+            return DONE
+        return Outcome(f"the ACS has not got the settings of the line from Lastmile: {_text(faults[0].get('message'))}")
 
     async def _faulted(self, device: LineDevice, cpe: _Cpe, task: Task) -> Outcome:
         """Raise the refusal of the CPE; return an outcome where the ACS itself failed, and tries again."""

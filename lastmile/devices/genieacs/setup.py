@@ -4,34 +4,24 @@ A task acts once, on the CPE as it is. The preset by tag acts in every session: 
 """
 
 import json
+import re
 from collections.abc import Mapping
+from importlib.resources import files
 
 from lastmile.devices.genieacs.nbi import Document, Nbi
-from lastmile.devices.genieacs.options import TR_098, TR_181, GenieAcsOptions, Value
+from lastmile.devices.genieacs.options import TR_098, TR_181, GenieAcsOptions
 
-__all__ = ["install"]
+__all__ = ["LINE", "install", "read_script"]
 
 BOOTSTRAP, LINE = "lastmile-bootstrap", "lastmile-line"
 """The names of the presets, and of their provisions and channels."""
 
-# Without it, GenieACS does not notice that a CPE has lost its values.
-_BOOTSTRAP_SCRIPT = """\
-// Lastmile: forget what GenieACS knew of the CPE before its factory reset.
-clear("Device", Date.now());
-clear("InternetGatewayDevice", Date.now());
-"""
+_CONSTANT = re.compile(r"(?<== |, )\{([a-z_]+)\}")
 
-# GenieACS skips the paths of the other data model.
-_LINE_SCRIPT = """\
-// Lastmile: keep the parameters of a CPE in service. Written by `lastmile acs setup` from the controller's options.
-const byProductClass = {by_product_class};
-const byDataModel = {by_data_model};
-const productClass = declare("DeviceID.ProductClass", {{value: 1}}).value;
-const values = (productClass && byProductClass[productClass[0]]) || byDataModel;
-for (const path of Object.keys(values)) {{
-  declare(path, {{value: Date.now()}}, {{value: values[path]}});
-}}
-"""
+
+def read_script(name: str) -> str:
+    """Return a script for GenieACS: `bootstrap`, `line` and `line_settings` are provisions, `ext` is the extension."""
+    return files("lastmile.devices.genieacs").joinpath("scripts", f"{name}.js").read_text(encoding="utf-8")
 
 
 async def install(nbi: Nbi, options: GenieAcsOptions) -> dict[str, bool]:
@@ -45,8 +35,9 @@ async def install(nbi: Nbi, options: GenieAcsOptions) -> dict[str, bool]:
         ControllerUnavailableError: GenieACS does not answer, or refuses a part. The parts before it are installed.
     """
     changed = {}
+    # Without the provision `bootstrap`, GenieACS does not notice that a CPE has lost its values.
     # A preset whose provision is missing is a fault of each CPE: the provisions come first.
-    for name, script in ((BOOTSTRAP, _BOOTSTRAP_SCRIPT), (LINE, _line_script(options))):
+    for name, script in ((BOOTSTRAP, read_script("bootstrap")), (LINE, _line_script(options))):
         changed[f"provisions/{name}"] = await _put(nbi, "provisions", name, {"_id": name, "script": script}, script)
     for name, preset in _presets(options).items():
         changed[f"presets/{name}"] = await _put(nbi, "presets", name, {"_id": name, **preset}, preset)
@@ -79,9 +70,13 @@ def _presets(options: GenieAcsOptions) -> Mapping[str, Document]:
 
 
 def _line_script(options: GenieAcsOptions) -> str:
-    by_data_model: dict[str, Value] = {**TR_181.values, **TR_098.values}
-    by_product_class = {name: dict(model.values) for name, model in options.models.items()}
-    return _LINE_SCRIPT.format(
-        by_product_class=json.dumps(by_product_class, sort_keys=True),
-        by_data_model=json.dumps(by_data_model, sort_keys=True),
-    )
+    constants = {
+        "mac_parameter": options.mac_parameter,
+        "values_by_product_class": {name: options.values_of(model) for name, model in options.models.items()},
+        "settings_by_product_class": {name: dict(model.settings) for name, model in options.models.items()},
+        # GenieACS skips the paths of the other data model.
+        "values_by_data_model": options.values_of(TR_181) | options.values_of(TR_098),
+        "settings_by_data_model": {**TR_181.settings, **TR_098.settings},
+    }
+    script = read_script("line") + (read_script("line_settings") if options.extension else "")
+    return _CONSTANT.sub(lambda found: json.dumps(constants[found[1]], sort_keys=True), script)
