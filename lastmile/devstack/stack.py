@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, Self, TypeVar
@@ -17,6 +17,7 @@ from lastmile.db.migrate import PostgresTooOldError, UnknownSchemaError, upgrade
 from lastmile.devstack.api_token import ensure_api_token
 from lastmile.devstack.freeradius import FreeRadius, FreeRadiusMissingError, find_freeradius
 from lastmile.devstack.freeradius_nas import FreeRadiusNas
+from lastmile.devstack.genieacs import GenieAcsServer
 from lastmile.devstack.lastmile_process import Api, Worker
 from lastmile.devstack.lock import stack_lock
 from lastmile.devstack.logins import make_login
@@ -29,6 +30,7 @@ from lastmile.devstack.secret import ensure_secret, secret_file, write_private
 from lastmile.devstack.server import ServerFailedError, ServerProcess
 from lastmile.devstack.temporal import DevTemporal
 from lastmile.devstack.temporal_program import find_temporal
+from lastmile.devstack.voltha import VolthaServer
 from lastmile.radius.dynauth import Nas
 from lastmile.settings import STACK_FILE, Settings
 
@@ -56,8 +58,13 @@ class Stack:
 
     `settings.database_url`, `settings.netbox_url` and the SDK's configuration of Temporal replace the stack's own
     server. The settings must come from the environment, not from the file of another stack. `say` receives a sentence
-    about each slow or missing part.
+    about each slow or missing part. `before_worker` prepares the database, once the other servers run.
     """
+
+    acs: GenieAcsServer
+    """The stand-in for an ACS. No CPE has informed yet, and `lastmile controller` has not added the ACS."""
+    olt: VolthaServer
+    """The stand-in for VOLTHA's core, with one OLT. No ONU is connected yet, and no controller is added."""
 
     nas: Nas
     """The NAS for Disconnect-Requests and CoA-Requests. The caller adds its row to the table `nas`."""
@@ -72,7 +79,14 @@ class Stack:
     api_token: Path | None = None
     """The file of a token of the API; None if the settings name a database."""
 
-    def __init__(self, state_dir: Path, settings: Settings, *, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        settings: Settings,
+        *,
+        say: Callable[[str], None] = print,
+        before_worker: Callable[["Stack"], Awaitable[None]] | None = None,
+    ) -> None:
         self.state_dir = state_dir.absolute()
         self.environment = {"LASTMILE_STATE_DIR": str(self.state_dir)}
         """The environment variables of the clients and workers of this stack."""
@@ -80,6 +94,7 @@ class Stack:
         self._ports = Ports(self.state_dir)
         self._file = self.state_dir / STACK_FILE
         self._say = say
+        self._before_worker = before_worker
         self._running: list[ServerProcess] = []
 
     async def __aenter__(self) -> Self:
@@ -99,6 +114,9 @@ class Stack:
             await _together(
                 self._start_prometheus(), self._start_temporal(), self._start_database(), self._start_netbox()
             )
+            await self._start_access_network()
+            if self._before_worker:
+                await self._before_worker(self)
             await _together(self._start_worker(), self._start_api())
             self._publish()
             self._exit = starting.pop_all()
@@ -133,6 +151,8 @@ class Stack:
         shown["NAS"] = f"{self.nas.address}:{self.nas.port} (Disconnect and CoA)"
         if self.netbox:
             shown["NetBox"] = f"{self.netbox.url}/api/ (a stand-in)"
+        shown["OLT controller"] = f"{self.olt.url} (a stand-in for VOLTHA)"
+        shown["ACS"] = f"{self.acs.url} (a stand-in for GenieACS)"
         shown["API"] = f"{self.api_url}/docs"
         if self.api_token:
             shown["API token"] = f"in {self.api_token}"
@@ -205,6 +225,11 @@ class Stack:
         async with NetBox(self.netbox.url, token) as netbox:
             await set_up(netbox.wire, await check(netbox.wire))
         self.environment |= {"NETBOX_URL": self.netbox.url, "NETBOX_TOKEN": token}
+
+    async def _start_access_network(self) -> None:
+        self.acs = self._exit.enter_context(GenieAcsServer(port=self._ports.claim("ACS")))
+        self.olt = await self._exit.enter_async_context(VolthaServer(port=self._ports.claim("OLT controller")))
+        self.olt.model.add_olt()
 
     def _place_worker(self) -> None:
         chosen = self._settings.http_port if "http_port" in self._settings.model_fields_set else 0

@@ -36,6 +36,9 @@ async def test_interrupted_demo_is_continued(alone: Cli, server_directory: Path,
     assert "WRONG" not in second.out
     assert re.search(r"Order O-1003 goes through the REST API, the others to Temporal:\n\$ curl -sS http", second.out)
     assert (server_directory / "demo" / "secrets" / "api-token").read_text() not in second.out
+    in_service = "The 12 ONUs and CPEs of all lines are in service, as the controllers confirm."
+    assert in_service in second.out
+    assert re.search(r"deactivate_onu +done +[0-9.]+ *\n *unconfigure_cpe +done", second.out)
     changes = second.out.partition("S-1001 gets another plan and CPE")[2].partition("S-1006 is deprovisioned")[0]
     assert (changes.count("Access-Accept"), changes.count("Access-Reject"), changes.count(" right")) == (3, 1, 4)
     assert (second.out.count("Access-Accept"), second.out.count(" right")) == (7 + 3, 7 + 4)
@@ -52,6 +55,11 @@ async def test_interrupted_demo_is_continued(alone: Cli, server_directory: Path,
     third = await demo("demo")
     assert third.code == 0, third.out + third.err
     assert "comes out of quarantine for it" in third.out
+    assert re.search(r"O-1006\.\d: activate_onu: HWTC0A1B2C06: VOLTHA at", third.out)
+    technician = third.out.partition("The technician visits S-1006")[2].partition("Each line logs in")[0]
+    for device, waits_for in (("ONU HWTC0A1B2C06", "has not discovered"), ("CPE 00:1a:2b:00:10:06", "not contacted")):
+        assert re.search(rf"{device} .*{waits_for}(.|\n)*--retry(.|\n)*{device} +in service +confirmed", technician)
+    assert in_service in technician
     assert "/namespaces/default/workflows/subscriber%2Facme%2FS-1001/" in third.out
     assert _in_netbox(third.out) == _in_netbox(second.out)
     assert not (server_directory / "demo" / "stack.env").exists()
@@ -69,6 +77,7 @@ async def test_demo_does_not_use_a_configured_netbox(
         assert told.code == 0, told.out + told.err
         assert "Left out: NETBOX_URL names a NetBox of yours" in told.out
         assert told.out.count("Access-Accept") == 5 + 3
+        assert "The 8 ONUs and CPEs of all lines are in service, as the controllers confirm." in told.out
         assert server.store.count("ipam.prefix") == 0
     assert not (server_directory / "beside" / "netbox.db").exists()
 

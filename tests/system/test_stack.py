@@ -56,6 +56,8 @@ async def test_stack_is_found_by_clients_and_can_be_restarted(alone: Path) -> No
         assert orders.json() == {"results": [], "next": None}
         assert (alone / STACK_FILE).stat().st_mode & 0o077 == 0
         assert (alone / "netbox.db").stat().st_mode & 0o077 == 0
+        assert first.addresses["OLT controller"] == f"{first.olt.url} (a stand-in for VOLTHA)"
+        assert await _http_status(HOST, first.acs.url.rpartition(":")[2], "/devices") == 200
         assert first.addresses["NetBox"] == f"{found['NETBOX_URL']}/api/ (a stand-in)"
         async with NetBox(**Settings(_env_file=alone / STACK_FILE).netbox or {}) as netbox:
             await netbox.require()

@@ -1,10 +1,11 @@
 """`lastmile up` and `lastmile demo`: the embedded stack in the foreground, without or with the demo's scenario."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from time import monotonic
 
 from lastmile.cli.connections import connect_temporal, load_settings, open_database
+from lastmile.cli.demo.access_network import DemoAccessNetwork, add_controllers, remove_controllers
 from lastmile.cli.demo.netbox import DemoNetBox
 from lastmile.cli.demo.orders import EXAMPLES
 from lastmile.cli.demo.scenario import Scenario
@@ -13,6 +14,7 @@ from lastmile.cli.netbox.connection import open_netbox
 from lastmile.cli.output import console, fact_table, print_text
 from lastmile.devstack.stack import Stack
 from lastmile.devstack.up import until_interrupted, up
+from lastmile.errors import UnavailableError
 from lastmile.settings import Settings
 
 __all__ = ["demo", "run_stack"]
@@ -38,15 +40,19 @@ async def demo(keep: bool) -> Exit:
     settings = load_settings(with_stack=False)
     proven: bool | None = None
     async with until_interrupted():
-        print_text("Starting PostgreSQL, Temporal, FreeRADIUS, a NAS, a NetBox, a worker and the API …")
+        print_text("Starting PostgreSQL, Temporal, FreeRADIUS, a NAS, a NetBox, an OLT, an ACS, a worker and the API …")
         began = monotonic()
-        async with Stack(settings.state_dir, settings, say=print_text) as stack:
+        async with Stack(settings.state_dir, settings, say=print_text, before_worker=add_controllers) as stack:
             print_text(f"All of it runs, after {monotonic() - began:.1f} s.")
-            proven = await _run_scenario(stack)
-            if keep:
-                console.print(fact_table("", stack.addresses))
-                print_text("The stack keeps running, for you to look around. Ctrl-C stops it.")
-                await stack.watch()
+            try:
+                proven = await _run_scenario(stack)
+                if keep:
+                    console.print(fact_table("", stack.addresses))
+                    print_text("The stack keeps running, for you to look around. Ctrl-C stops it.")
+                    await stack.watch()
+            finally:
+                with suppress(UnavailableError):  # the database may be the server that has stopped
+                    await remove_controllers(stack)
             print_text("Stopping everything …")
     if proven is None:
         print_text("Stopped before the end. `lastmile demo` continues where this one stopped.")
@@ -77,4 +83,4 @@ async def _scenario(stack: Stack) -> bool:
         netbox = None
         if stack.netbox:  # the stack's own: the demo creates nothing in another NetBox
             netbox = DemoNetBox(await opened.enter_async_context(open_netbox(settings)), database)
-        return await Scenario(stack, operator, database, netbox).run()
+        return await Scenario(stack, operator, database, DemoAccessNetwork(stack, database), netbox).run()

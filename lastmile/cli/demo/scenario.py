@@ -1,4 +1,4 @@
-"""The demo's scenario: orders become lines, FreeRADIUS confirms them, one line changes, one is deprovisioned."""
+"""The demo's scenario: orders become lines, controllers and FreeRADIUS confirm them, one changes, one ends."""
 
 import asyncio
 from collections import defaultdict
@@ -13,12 +13,14 @@ from temporalio.client import WorkflowFailureError
 
 from ipam.modes import NetBoxMode
 from ipam.pools import Pool
+from lastmile.cli.demo.access_network import TENANT, TENANT_NAME, DemoAccessNetwork
 from lastmile.cli.demo.curl import CurlFailedError, send_with_curl
 from lastmile.cli.demo.dashboard import NAME, DemoDashboard
-from lastmile.cli.demo.line_changes import LineChanges
+from lastmile.cli.demo.line_changes import CPES, LineChanges
 from lastmile.cli.demo.nas import DemoNas, Login, expected_addresses
 from lastmile.cli.demo.netbox import POOL, DemoNetBox
 from lastmile.cli.demo.orders import Example, deprovision_order, example_orders
+from lastmile.cli.operations.devices import HEADINGS, devices_row
 from lastmile.cli.orders.import_report import addresses
 from lastmile.cli.output import console, make_table, outcome_text, print_text
 from lastmile.client.operator_client import OperatorClient
@@ -31,15 +33,14 @@ from lastmile.fields.phrases import format_time
 from lastmile.radius.logins import username
 from lastmile.radius.nas import NasRecord
 from lastmile.radius.passwords import read_password
+from lastmile.services.devices import DeviceState
 from lastmile.services.nas import add_nas
 from lastmile.services.overview import Overview, find_overview
 from lastmile.services.pools import add_pool, list_pools
-from lastmile.services.tenants import NewTenant, add_tenant
 from lastmile.settings import Settings
 
 __all__ = ["Scenario"]
 
-TENANT, TENANT_NAME = "acme", "Acme Broadband"
 POOLS = (
     Pool(name="home", prefix="2001:db8::/40", purpose=Purpose.IPV6_PD, delegated_length=56, tenant=TENANT),
     Pool(name="business", prefix="2001:db8:8000::/36", purpose=Purpose.IPV6_PD, delegated_length=48, tenant=TENANT),
@@ -63,10 +64,18 @@ class CompletedRun:
 class Scenario:
     """Runs on a running stack. A later run continues the orders of an interrupted run."""
 
-    def __init__(self, stack: Stack, operator: OperatorClient, database: Database, netbox: DemoNetBox | None) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        operator: OperatorClient,
+        database: Database,
+        access_network: DemoAccessNetwork,
+        netbox: DemoNetBox | None,
+    ) -> None:
         self._stack = stack
         self._operator = operator
         self._database = database
+        self._access_network = access_network
         self._netbox = netbox
         self._proven = True
         self._completed: list[CompletedRun] = []
@@ -78,6 +87,8 @@ class Scenario:
         radius = self._stack.radius
         nas = DemoNas(radius, self._stack.nas.address) if radius else None
         leaver = _line_to_deprovision(sent)
+        await self._show_technician(next(example for example in sent if example.order == leaver))
+        await self._show_devices(sent)
         if nas is not None:
             await self._log_in(nas, lines, leaver)
             await self._change(nas, lines, leaver)
@@ -90,10 +101,9 @@ class Scenario:
         return self._proven
 
     async def _set_up(self) -> None:
-        _chapter("A tenant, its pools, and a NAS")
+        _chapter("A tenant, its pools, a NAS, and the controllers of ONUs and CPEs")
         nas = self._stack.nas
         pools = [*POOLS, *([await self._netbox.pool(TENANT, TENANT_NAME)] if self._netbox else [])]
-        await add_tenant(self._database, NewTenant(id=TENANT, name=TENANT_NAME), actor="demo")
         for pool in pools:
             # The demo's NetBox has returned the ids of the pool's prefix already.
             await add_pool(self._database, None, pool, actor="demo", force=True, demonstration=True)
@@ -114,12 +124,19 @@ class Scenario:
             for u in uses
         ]
         console.print(make_table("", ("pool", "space", "gives", "free", "held", "kept"), rows))
+        print_text(
+            f"Controllers: VOLTHA at {self._stack.olt.url} for ONUs, GenieACS at {self._stack.acs.url} for CPEs."
+        )
 
     async def _provision(self) -> tuple[list[Example], list[CompletedRun]]:
         in_netbox = self._netbox is not None
         await self._finish_deprovision(_line_to_deprovision(await example_orders(self._database, in_netbox=in_netbox)))
         sent = await example_orders(self._database, in_netbox=in_netbox)
         _chapter(f"{len(sent)} orders become lines")
+        late = _line_to_deprovision(sent)
+        self._access_network.connect(example.order for example in sent if example.order != late)
+        for mac in CPES:
+            self._access_network.connect_cpe(mac)
         completed = await asyncio.gather(*(self._send(example.order) for example in sent))
         rows = [
             (
@@ -141,6 +158,35 @@ class Scenario:
             if note:
                 print_text(f"{', '.join(orders)}: {note}.")
         return sent, completed
+
+    async def _show_technician(self, example: Example) -> None:
+        """Connect the devices of the line whose order came before the technician."""
+        order = example.order
+        _chapter(f"The technician visits {order.subscriber_ref}, whose order came before the visit")
+        before = await self._access_network.devices(order.subscriber_ref)
+        print_text(f"$ lastmile devices {order.subscriber_ref}")
+        _print_devices(before)
+        waits = all(device.waits_for for device in before)
+        if not waits and example.ended_at:
+            print_text("The technician of the interrupted demo has connected them: nothing waits.")
+        self._proven &= waits or example.ended_at is not None
+        self._access_network.connect([order])
+        began = monotonic()
+        print_text("The technician connects them, and an operator has the controllers asked now:")
+        print_text(f"$ lastmile devices {order.subscriber_ref} --retry")
+        _print_devices(await self._access_network.retry(order.subscriber_ref))
+        print_text(f"That took {monotonic() - began:.1f} s.")
+
+    async def _show_devices(self, lines: Sequence[Example]) -> None:
+        """Show whether the controllers have confirmed the devices of all lines."""
+        found = [device for line in lines for device in await self._access_network.devices(line.order.subscriber_ref)]
+        left = [device for device in found if not (device.in_service and device.confirmed)]
+        self._proven &= bool(found) and not left
+        if left:
+            print_text("WRONG: the controllers have not brought these devices into service.")
+            _print_devices(left)
+        else:
+            print_text(f"The {len(found)} ONUs and CPEs of all lines are in service, as the controllers confirm.")
 
     async def _send(self, order: ProvisionSubscriber) -> CompletedRun:
         """Carry the order out: that of one subscriber through the REST API, the others with the client."""
@@ -289,6 +335,10 @@ class Scenario:
         return await find_overview(self._database, order.tenant, order.subscriber_ref)
 
 
+def _print_devices(devices: Sequence[DeviceState]) -> None:
+    console.print(make_table("", HEADINGS, [devices_row(device) for device in devices]))
+
+
 def _chapter(heading: str) -> None:
     console.print()
     console.rule(Text(heading, style="bold"), align="left", style="dim")
@@ -320,12 +370,12 @@ def _note(example: Example, run: CompletedRun) -> str:
     """Describe what is special about the order's result; empty if nothing is."""
     if run.result.reason:
         return run.result.reason
-    if run.result.warnings:
-        return "; ".join(run.result.warnings)
+    notes = list(run.result.warnings)
     if example.ended_at:
-        return f"ended on {example.ended_at:%Y-%m-%d} already; the same order again gives the same result"
-    back = [prefix for prefix in example.quarantined if prefix in addresses(run.result.created)]
-    return f"back, and {', '.join(back)} comes out of quarantine for it" if back else ""
+        notes.append(f"ended on {example.ended_at:%Y-%m-%d} already; the same order again gives the same result")
+    elif back := [prefix for prefix in example.quarantined if prefix in addresses(run.result.created)]:
+        notes.append(f"back, and {', '.join(back)} comes out of quarantine for it")
+    return "; ".join(notes)
 
 
 def _items(login: Login) -> list[str]:

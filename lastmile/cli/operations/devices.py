@@ -7,7 +7,9 @@ from lastmile.errors import InvalidInputError
 from lastmile.fields.phrases import format_time
 from lastmile.services.devices import DeviceState, list_devices, retry_devices
 
-__all__ = ["devices"]
+__all__ = ["HEADINGS", "devices", "devices_row"]
+
+HEADINGS = ("tenant", "subscriber", "device", "should be", "is", "waits since", "last error")
 
 
 async def devices(subscriber: str | None, *, tenant: str | None, retry: bool, as_json: bool) -> Exit:
@@ -24,8 +26,8 @@ async def devices(subscriber: str | None, *, tenant: str | None, retry: bool, as
     print_all(
         [device.as_json() for device in found],
         as_json,
-        ("tenant", "subscriber", "device", "should be", "is", "waits since", "last error"),
-        [_row(device) for device in found],
+        HEADINGS,
+        [devices_row(device) for device in found],
         "No device waits." if subscriber is None else f"Subscriber {subscriber} has no devices.",
     )
     if retry and not as_json:
@@ -34,7 +36,8 @@ async def devices(subscriber: str | None, *, tenant: str | None, retry: bool, as
     return Exit.DONE
 
 
-def _row(device: DeviceState) -> tuple[str, ...]:
+def devices_row(device: DeviceState) -> tuple[str, ...]:
+    """Return the row of a device below `HEADINGS`."""
     state = "confirmed" if device.confirmed else device.waits_for or "not confirmed"
     return (
         device.tenant,

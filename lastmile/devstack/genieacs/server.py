@@ -22,18 +22,19 @@ class GenieAcsServer:
     """A GenieACS with its NBI, run by `with`. Its data survives its end and a new start.
 
     Args:
+        port: the TCP port; 0 selects a free port.
         lock_seconds: how long a task waits for the end of a session; 30 in GenieACS.
         authorization: the header `Authorization` that a proxy before the NBI demands; empty: there is no proxy.
     """
 
-    def __init__(self, *, lock_seconds: float = 30, authorization: str = "") -> None:
+    def __init__(self, *, port: int = 0, lock_seconds: float = 30, authorization: str = "") -> None:
         self.acs = Acs(lock_seconds=lock_seconds)
         self.faults = NbiFaults()
         self.requests: list[str] = []
         """Each request as `POST /devices/…`, with its path as it was sent."""
         self._arrived = threading.Condition()
         self._authorization = authorization
-        self._port = 0
+        self._port = port
         self._wire: _Wire | None = None
 
     @property

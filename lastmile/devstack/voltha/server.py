@@ -16,18 +16,18 @@ _SERVICE = voltha_pb2.DESCRIPTOR.services_by_name["VolthaService"]
 
 
 class VolthaServer:
-    """A stand-in for one core. Its `model` has what the core knows, and the faults.
+    """A stand-in for one core on `port`; 0 selects a free port. Its `model` has what the core knows, and the faults.
 
     `stop` and `start` are a restart of the core, on the same port.
     """
 
-    def __init__(self, model: VolthaModel | None = None) -> None:
+    def __init__(self, model: VolthaModel | None = None, *, port: int = 0) -> None:
         self.model = model or VolthaModel()
         self.most_at_once = 0
         """The most requests that were answered at the same time."""
         self._at_once = 0
         self._server: Any = None
-        self._port = 0
+        self._port = port
 
     @property
     def url(self) -> str:
