@@ -23,7 +23,7 @@ help:
 	@echo "make up     run the stack until Ctrl-C"
 	@echo "make test   lint, types, import contracts, and all tests but those of the whole system"
 	@echo "make test-system  the tests of the whole system: crashes and outages, deliberate bugs, installations, the demo"
-	@echo "make test-every-way  every fault at every step of every order type, also what all of them do alike; more generated orders; 1 000 lines in the chaos with NetBox; an audit of 200 000 delegations; a take-over of 1 000 accounts; 100 kills of the API; every supported Python"
+	@echo "make test-every-way  every fault at every step of every order type, also what all of them do alike; more generated orders; 1 000 lines in the chaos with NetBox, and with devices that wait; an audit of 200 000 delegations; a take-over of 1 000 accounts; 100 kills of the API; every supported Python"
 	@echo "make coverage  the tests, and which lines they run; takes half as long again"
 	@echo "make test-netbox  the NetBox contract tests, against NETBOX_URL and NETBOX_TOKEN: docs/development/netbox-stand-in.md"
 	@echo "make bench  run the benchmarks, each next to a peer in the same run; about 8 minutes"
@@ -54,7 +54,7 @@ test-system: $(VENV)/installed
 
 test-every-way: $(VENV)/installed
 	LASTMILE_EVERY_CASE=1 $(BIN)/pytest $(PARALLEL_SYSTEM) tests/system/test_every_way.py tests/system/test_every_way_with_netbox.py tests/system/test_every_way_with_controllers.py \
-		tests/system/chaos/test_netbox.py tests/system/test_mode_changes.py tests/system/test_client_end.py tests/system/test_audit_scale.py tests/workflows/test_every_way.py \
+		tests/system/chaos/test_netbox.py tests/system/test_mode_changes.py tests/system/test_client_end.py tests/system/test_audit_scale.py tests/system/test_waiting_lines.py tests/workflows/test_every_way.py \
 		tests/workflows/test_opposites.py tests/cli/test_radius_import.py tests/api/test_ipv6_lifecycle.py \
 		tests/system/test_api_outages.py tests/system/test_api_document.py \
 		tests/system/packaging/test_pythons.py tests/api/test_hooks.py

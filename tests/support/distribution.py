@@ -33,6 +33,7 @@ _LONG = re.compile(
     r"|system/test_client_end\.py::"
     r"|system/test_demo\.py::"
     r"|system/test_mutants\.py::"
+    r"|system/test_waiting_lines\.py::"
     r")"
 )
 """The tests that take longest. At the end of a run, one of them would keep one process busy and the others idle."""

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -227,22 +227,32 @@ def _delete_device(acs: Acs, request: NbiRequest, id: str) -> NbiReply:
     return NbiReply()
 
 
+def _device_documents(acs: Acs, query: Mapping[str, Any]) -> list[Document]:
+    """Return the devices, or the one with the `_id` of the query: MongoDB has an index."""
+    id = query.get("_id")
+    found = acs.devices.values() if not isinstance(id, str) else filter(None, [acs.devices.get(id)])
+    return [device.document() for device in found]
+
+
+_COLLECTIONS: Mapping[str, Callable[[Acs, Mapping[str, Any]], list[Document]]] = {
+    "devices": _device_documents,
+    "tasks": lambda acs, _: [dict(task) for task in acs.tasks.values()],
+    "faults": lambda acs, _: list(acs.faults.values()),
+    "presets": lambda acs, _: list(acs.presets.values()),
+    "provisions": lambda acs, _: [{"_id": name, "script": script} for name, script in acs.provisions.items()],
+}
+
+
 def _list(acs: Acs, request: NbiRequest, collection: str) -> NbiReply:
-    with acs.lock:
-        collections: dict[str, Iterable[Document]] = {
-            "devices": [device.document() for device in acs.devices.values()],
-            "tasks": [dict(task) for task in acs.tasks.values()],
-            "faults": list(acs.faults.values()),
-            "presets": list(acs.presets.values()),
-            "provisions": [{"_id": name, "script": script} for name, script in acs.provisions.items()],
-        }
-    if collection not in collections:
+    if collection not in _COLLECTIONS:
         return _NOT_FOUND
     query, failure = _json(request.one("query").encode() or b"{}")
     if failure:
         return failure
+    with acs.lock:
+        documents = _COLLECTIONS[collection](acs, query)
     of_devices = collection == "devices"
-    found = [one for one in collections[collection] if matches(one, query, of_devices=of_devices)]
+    found = [one for one in documents if matches(one, query, of_devices=of_devices)]
     total = {"total": str(len(found))}
     found = found[int(request.one("skip") or 0) :]
     found = found[: int(request.one("limit") or len(found))]
