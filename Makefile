@@ -26,7 +26,7 @@ help:
 	@echo "make test-every-way  every fault at every step of every order type, also what all of them do alike; more generated orders; 1 000 lines in the chaos with NetBox, and with devices that wait; an audit of 200 000 delegations; a take-over of 1 000 accounts; 100 kills of the API; every supported Python"
 	@echo "make coverage  the tests, and which lines they run; takes half as long again"
 	@echo "make test-netbox  the NetBox contract tests, against NETBOX_URL and NETBOX_TOKEN: docs/development/netbox-stand-in.md"
-	@echo "make bench  run the benchmarks, each next to a peer in the same run; about 8 minutes"
+	@echo "make bench  run the benchmarks, each next to a peer in the same run; about 9 minutes"
 	@echo "make bench-large  the same, also with 10 million delegations: some minutes more, and 10 GB of disk"
 	@echo "make docs   write the generated pages of docs/reference/"
 	@echo "make lock   pin the newest dependencies that pyproject.toml allows (needs uv)"

@@ -30,6 +30,7 @@ from bench import (
     refusals,
     renumbering,
     rest_api,
+    slow_controllers,
     snapshot,
     startup,
     urgent,
@@ -54,6 +55,7 @@ PARTS = (
     "orders",
     "changes",
     "urgent",
+    "slow-controllers",
     "processes",
     "imports",
     "start-up",
@@ -89,15 +91,14 @@ async def measure(
         await section("netbox", lambda: netbox.measure(directory, postgres.url))
         await section("snapshot", lambda: snapshot.measure(postgres.url, sizes))
         await section("refusals", lambda: refusals.measure(directory, postgres.url))
-        if {"cleanup", "orders", "changes", "urgent", "processes", "imports", "start-up", "api", *LONG_PARTS} & set(
-            parts
-        ):
+        if ({*PARTS, *LONG_PARTS} - WITHOUT_TEMPORAL) & set(parts):
             address = await _temporal(directory, servers)
             await section("cleanup", lambda: cleanup.measure(postgres.url, address))
             await section("renumbering", lambda: renumbering.measure(postgres.url, address, lines))
             await section("orders", lambda: orders.measure(postgres.url, address))
             await section("changes", lambda: changes.measure(postgres.url, address))
             await section("urgent", lambda: urgent.measure(postgres.url, address))
+            await section("slow-controllers", lambda: slow_controllers.measure(directory, postgres.url, address))
             await section("processes", lambda: processes.measure(directory, postgres.url, address))
             await section("imports", lambda: bulk_import.measure(directory, postgres.url, address))
             await section("start-up", lambda: startup.measure(directory, postgres.url, address))

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 from urllib.parse import parse_qsl
@@ -23,6 +24,8 @@ class SmartOltServer:
         self.account = Account()
         self.requests: list[str] = []
         """Each request as `POST onu/authorize_onu`, without `/api/`."""
+        self.seconds = 0.0
+        """How long SmartOLT takes to answer."""
         self._faults: list[tuple[SmartOltFault, str, int]] = []
         self._token = token
         self._port = 0
@@ -99,6 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not owner.accepts(self.headers.get("X-Token")):
             self._send(401, {"status": False, "error": "Invalid API key"})
             return
+        time.sleep(owner.seconds)
         fault = owner.pick_fault(self.path)
         if fault in _STATUSES:
             more = {"Retry-After": "600"} if fault is SmartOltFault.TOO_MANY_CALLS else {}
