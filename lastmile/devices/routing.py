@@ -41,6 +41,11 @@ class Router(Generic[C]):
         """Return whether a controller is responsible for the device."""
         return self._route(device) is not None
 
+    def scope_of(self, device: LineDevice) -> Scope | None:
+        """Return the scope of the responsible controller, which no other controller has; None: there is none."""
+        route = self._route(device)
+        return None if route is None else route.scope
+
     async def switch_on(self, device: LineDevice) -> Outcome:
         """Activate the ONU, or configure the CPE."""
         return await self._responsible(device).switch_on(device)

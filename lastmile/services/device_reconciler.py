@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from lastmile.background import Sweeper
 from lastmile.db import Database, TenantConnection
-from lastmile.devices.controllers import DeviceSwitch, switch
+from lastmile.devices.controllers import switch
 from lastmile.devices.errors import AmbiguousDeviceError, ControllerRefusedError, ControllerUnavailableError
 from lastmile.devices.pending_calls import PendingCall, claim_due_calls, release_call, settle_call
 from lastmile.devices.records import DeviceKind, is_shared
+from lastmile.devices.routing import Router
+from lastmile.devices.scopes import Scope
 
 __all__ = ["DeviceReconciler"]
 
@@ -38,36 +41,37 @@ class DeviceReconciler(Sweeper):
     pause, away = INTERVAL, AWAY
     unavailable, failed = "device.sweep_unavailable", "device.sweep_failed"
 
-    def __init__(self, database: Database, controllers: Mapping[DeviceKind, DeviceSwitch]) -> None:
+    def __init__(self, database: Database, controllers: Mapping[DeviceKind, Router[Any]]) -> None:
         self._database = database
         self._controllers = controllers
 
     async def sweep(self) -> None:
         """Repeat every call that is due. Raises one of `AWAY` where PostgreSQL does not answer."""
-        silent: dict[object, str] = {}
+        silent: dict[Scope, str] = {}
         while True:
             async with self._database.platform() as connection:
                 calls = await claim_due_calls(connection, lease=LEASE, batch=BATCH)
             late = asyncio.get_running_loop().time() + (LEASE - CALL_TIME).total_seconds()
-            slots: dict[object, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
+            slots: dict[Scope | None, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
             try:
                 async with asyncio.TaskGroup() as repeating:
                     for call in calls:
-                        repeating.create_task(self._repeat(call, slots[_peer(call)], silent, late))
+                        repeating.create_task(self._repeat(call, slots[self._scope(call)], silent, late))
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
             if len(calls) < BATCH:
                 break
-        for peer, reason in silent.items():
-            log.warning("device.controller_unavailable", controlled=peer, reason=reason)
+        for scope, reason in silent.items():
+            log.warning("device.controller_unavailable", controlled=str(scope), reason=reason)
 
-    async def _repeat(self, call: PendingCall, slot: asyncio.Semaphore, silent: dict[object, str], late: float) -> None:
+    async def _repeat(self, call: PendingCall, slot: asyncio.Semaphore, silent: dict[Scope, str], late: float) -> None:
         """Repeat the call, unless its controller was silent in this sweep: the others must not wait for it.
 
         A call that has waited until `late` is left to the next sweep: it would outlast its claim.
         """
         async with slot:
-            waits_for, error = "", silent.get(_peer(call), "")
+            scope = self._scope(call)
+            waits_for, error = "", silent.get(scope, "") if scope else ""
             if not error and asyncio.get_running_loop().time() > late:
                 return
             if not error:
@@ -78,9 +82,9 @@ class DeviceReconciler(Sweeper):
             elif await settle_call(connection, call):
                 log.info("device.followed", **_about(call), on=call.on)
 
-    async def _ask(self, call: PendingCall, silent: dict[object, str]) -> tuple[str, str]:
+    async def _ask(self, call: PendingCall, silent: dict[Scope, str]) -> tuple[str, str]:
         """Return what the device waits for, and why the call has failed."""
-        device = call.device
+        device, scope = call.device, self._scope(call)
         try:
             if not call.on:  # other lines may have come to the device, or left it
                 async with self._transaction(call) as connection:
@@ -90,13 +94,16 @@ class DeviceReconciler(Sweeper):
             async with asyncio.timeout(CALL_TIME.total_seconds()):
                 return await switch(self._controllers[call.kind], device, call.on), ""
         except ControllerUnavailableError as failure:
-            silent[_peer(call)] = str(failure)
+            if scope:
+                silent[scope] = str(failure)
             return "", str(failure)
         except (ControllerRefusedError, AmbiguousDeviceError) as failure:
             log.warning("device.call_failed", **_about(call), reason=str(failure))
             return "", str(failure)
         except TimeoutError:
-            silent[_peer(call)] = reason = f"the controller did not answer within {CALL_TIME.total_seconds():.0f} s"
+            reason = f"the controller did not answer within {CALL_TIME.total_seconds():.0f} s"
+            if scope:
+                silent[scope] = reason
             return "", reason
         except AWAY:
             raise
@@ -104,15 +111,14 @@ class DeviceReconciler(Sweeper):
             log.exception("device.call_failed", **_about(call))
             return "", "the call failed: the log of the workers says why"
 
+    def _scope(self, call: PendingCall) -> Scope | None:
+        """Return what the calls to one controller have in common; None: no controller is responsible."""
+        return self._controllers[call.kind].scope_of(call.device)
+
     def _transaction(self, call: PendingCall) -> AbstractAsyncContextManager[TenantConnection]:
         return self._database.tenant(
             call.tenant, actor="device reconciler", order_id=call.order_id, subscriber_ref=call.device.subscriber_ref
         )
-
-
-def _peer(call: PendingCall) -> tuple[str, ...]:
-    """Return what the calls to one controller have in common: the OLT of an ONU, the tenant of a CPE."""
-    return call.kind.value, call.tenant, call.device.olt or ""
 
 
 def _about(call: PendingCall) -> dict[str, str]:

@@ -242,3 +242,19 @@ async def test_refusal_of_a_controller_reaches_the_caller_unchanged(
     async with ControllerPool(database, None) as pool:
         with pytest.raises(ControllerRefusedError, match=r"^The line controller refuses the password\.$"):
             await pool.controllers.onu.switch_on(onu())
+
+
+async def test_client_that_ends_by_itself_is_opened_again(database: Database, line_controller: LineController) -> None:
+    line_controller.answers.clear()
+    await add(database, new(url=line_controller.url, options={"watches": True}))
+    with capture_logs() as logs:
+        async with ControllerPool(database, None) as pool:
+            (first,) = pool.controllers.onu.routes
+            await line_controller.reached.wait()
+            await pool.sweep()
+            assert pool.controllers.onu.routes[0].controller is first.controller, "it is open"
+            line_controller.answers.set()
+            await first.controller.wait_closed()
+            await pool.sweep()
+            assert pool.controllers.onu.routes[0].controller is not first.controller
+    assert [entry["event"] for entry in logs].count("controller.opened") == 2

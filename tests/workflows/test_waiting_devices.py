@@ -9,10 +9,13 @@ from lastmile.client.orders import Lastmile
 from lastmile.contract import ResultStatus
 from lastmile.contract.lines import Line
 from lastmile.db import Database
+from lastmile.devices.controllers import LineDevice
 from lastmile.devices.errors import ControllerRefusedError, ControllerUnavailableError, DeviceNotSeenError
 from lastmile.devices.records import DeviceKind, set_target_state
+from lastmile.devices.routing import Controllers, Route, Router
+from lastmile.devices.scopes import Scope
 from lastmile.services.device_reconciler import DeviceReconciler
-from tests.support.controllers import RecordingController
+from tests.support.controllers import RecordingController, answered
 from tests.support.faults import Faults, Gate, refused
 from tests.support.orders import Orders, outcomes
 
@@ -35,7 +38,7 @@ async def pending(owner: asyncpg.Connection) -> dict[str, tuple[bool, str]]:
 
 @pytest.fixture
 def reconciler(database: Database, olt: RecordingController, acs: RecordingController) -> DeviceReconciler:
-    return DeviceReconciler(database, {DeviceKind.ONU: olt, DeviceKind.CPE: acs})
+    return DeviceReconciler(database, Controllers.everywhere(olt, acs).by_kind)
 
 
 async def sweep(owner: asyncpg.Connection, reconciler: DeviceReconciler) -> None:
@@ -319,3 +322,27 @@ async def test_waiting_onu_comes_up_with_the_speed_profile_of_a_later_plan(
     assert await pending(owner) == {}
     assert olt.on[ONU].speed_profile == "1G"
     assert [device.speed_profile for what, device in olt.told] == ["500M", "1G"]
+
+
+async def test_silent_acs_delays_no_call_to_another_acs_of_the_tenant(
+    database: Database, owner: asyncpg.Connection
+) -> None:
+    """The silent one has more calls than are made at once, and they come first."""
+    away, present = RecordingController(), RecordingController()
+    cpes = [LineDevice(f"S-{nth}", f"00:1a:2b:00:00:0{nth}", tenant="acme", product_class="old") for nth in range(9)]
+    other = LineDevice("S-9", CPE, tenant="acme")
+    async with database.tenant("acme") as connection:
+        for cpe in [*cpes, other]:
+            await answered(connection, "O-1", DeviceKind.CPE, cpe, True, OFFLINE)
+    await owner.execute("UPDATE pending_device_calls SET due_at = now() - interval '1 day' WHERE identity <> $1", CPE)
+    away.failing = {cpe.identity: ControllerUnavailableError("the ACS does not answer") for cpe in cpes}
+    kind = DeviceKind.CPE
+    routes = [Route(Scope(kind, "acme", models=frozenset({"old"})), away), Route(Scope(kind, "acme"), present)]
+    reconciler = DeviceReconciler(database, {kind: Router(kind, routes)})
+
+    await owner.execute("UPDATE pending_device_calls SET due_at = now() WHERE identity = $1", CPE)
+    await reconciler.sweep()
+
+    assert [device.identity for _, device in present.told] == [CPE]
+    left = await owner.fetch("SELECT identity, error FROM pending_device_calls")
+    assert {row["identity"]: row["error"] for row in left} == {cpe.identity: "the ACS does not answer" for cpe in cpes}

@@ -37,6 +37,9 @@ class Options(BaseModel):
     fails: bool = False
     """Each call raises an error that no driver may raise, with the secret in its text."""
 
+    watches: bool = False
+    """The client has a task that asks the controller once, and fails when it has the answer."""
+
     @field_validator("zone")
     @classmethod
     def _look_up(cls, zone: str) -> str:
@@ -54,6 +57,10 @@ class Client:
     def __init__(self, endpoint: Endpoint, options: Options) -> None:
         self._endpoint = endpoint
         self._options = options
+
+    async def watch(self) -> None:
+        await self.call("watch")
+        raise ConnectionResetError("the controller has hung up")
 
     async def check(self) -> str:
         return str((await self.call("check"))["product"])
@@ -104,8 +111,10 @@ class LineDriver:
 
     @asynccontextmanager
     async def open(self, endpoint: Endpoint, options: Options) -> AsyncIterator[Client]:
-        async with asyncio.TaskGroup():  # a client may have one: it must be left by the task that entered it
+        async with asyncio.TaskGroup() as tasks:  # it must be left by the task that entered it
             client = Client(endpoint, options)
+            if options.watches:
+                tasks.create_task(client.watch())
             yield client
             await client.call("close")
 
