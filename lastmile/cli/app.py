@@ -340,6 +340,25 @@ def devices(
 
 
 @app.command(epilog=EPILOG)
+def drop_device_call(
+    subscriber: Subscriber,
+    device: Annotated[str, typer.Argument(help="The serial number or MAC address, as `lastmile devices` shows it.")],
+    why: Why,
+    tenant: Tenant = None,
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """End the call that waits for a device which will never follow, such as one that was scrapped.
+
+    Workers ask its controller no more. The state of the device stays unconfirmed. Refused while an order of the
+    subscriber runs.
+    """
+    from lastmile.cli.operations.devices import drop_device_call
+
+    run(drop_device_call(subscriber, device, tenant=tenant, why=why, by=by, as_json=json))
+
+
+@app.command(epilog=EPILOG)
 def purge(json: Json = False) -> None:
     """Delete entries of the audit log and events of ended delegations older than LASTMILE_AUDIT_DAYS."""
     from lastmile.cli.operations.purge import purge

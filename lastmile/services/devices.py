@@ -8,8 +8,9 @@ from sqlalchemy import text
 
 from lastmile.db import Database
 from lastmile.devices.pending_calls import hasten_calls
+from lastmile.errors import NonRetryableError
 
-__all__ = ["DeviceState", "list_devices", "retry_devices"]
+__all__ = ["DeviceState", "DropRefusedError", "drop_device_call", "list_devices", "retry_devices"]
 
 _LIST = text(
     """
@@ -23,6 +24,15 @@ _LIST = text(
     ORDER BY p.since, tenant_id, subscriber_ref, kind DESC, identity
     """
 )
+
+_RUNNING = text(
+    "SELECT order_id FROM orders WHERE subscriber_ref = :subscriber_ref AND lastmile_order_unfinished(status) LIMIT 1"
+)
+_DROP = text("SELECT lastmile_drop_device_call(:subscriber_ref, :identity, :by, :why)")
+
+
+class DropRefusedError(NonRetryableError):
+    """The pending call cannot be ended: there is none, or an order of the subscriber runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +72,25 @@ async def retry_devices(database: Database, tenant: str, subscriber_ref: str) ->
     """Let the reconciler ask the controllers of the subscriber's waiting devices now; return how many devices wait."""
     async with database.tenant(tenant) as connection:
         return await hasten_calls(connection, subscriber_ref)
+
+
+async def drop_device_call(
+    database: Database, tenant: str, subscriber_ref: str, identity: str, *, by: str, why: str, actor: str
+) -> None:
+    """End the pending call of a device that will never follow: it is asked no more, and stays unconfirmed.
+
+    Raises:
+        DropRefusedError: an order of the subscriber runs, which may be making the call, or the device does not wait.
+    """
+    subscriber = {"subscriber_ref": subscriber_ref}
+    async with database.tenant(tenant, actor=actor) as connection:
+        if order := await connection.scalar(_RUNNING, subscriber):
+            raise DropRefusedError(
+                f"Order {order} of subscriber {subscriber_ref} is running, and may ask for the device. Wait for its "
+                f"end, or decide it: `lastmile status {subscriber_ref}`."
+            )
+        if not await connection.scalar(_DROP, subscriber | {"identity": identity, "by": by, "why": why}):
+            raise DropRefusedError(
+                f"Device {identity} of subscriber {subscriber_ref} does not wait: `lastmile devices {subscriber_ref}` "
+                "lists the devices as they must be named."
+            )

@@ -83,3 +83,38 @@ async def test_retry_leaves_a_call_that_a_step_is_making(
     await cli("devices", "S-1", "--retry", "--tenant", "acme")
     due = await owner.fetch("SELECT identity FROM pending_device_calls WHERE due_at <= now()")
     assert [row["identity"] for row in due] == [CPE]
+
+
+DROP = ("drop-device-call", "S-1", CPE, "--tenant", "acme", "--why", "the CPE was scrapped", "--by", "ada")
+
+
+async def test_dropped_call_is_repeated_no_more_and_the_device_is_unconfirmed(
+    cli: Cli, owner: asyncpg.Connection
+) -> None:
+    dropped = await cli(*DROP)
+    assert dropped.code == 0, dropped.err
+    assert await owner.fetch("SELECT * FROM pending_device_calls") == []
+    shown = await cli("devices", "S-1", "--tenant", "acme", "--json")
+    states = {device["identity"]: (device["in_service"], device["confirmed"]) for device in shown.json}
+    assert states == {CPE: (True, False), ONU: (True, True)}
+    history = (await cli("history", "S-1", "--tenant", "acme")).out
+    assert f"waiting call of {CPE} removed" in history
+    assert "dropped by ada: the CPE was scrapped" in history
+
+
+async def test_call_is_not_dropped_while_an_order_runs(cli: Cli, owner: asyncpg.Connection) -> None:
+    await owner.execute(
+        "INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status)"
+        " VALUES ('acme', 'O-7', 'change_plan', 'changes', 'S-1', 'd', 'r1', 'running')"
+    )
+    refused = await cli(*DROP)
+    assert refused.code == 1
+    assert refused.err.startswith("Order O-7 of subscriber S-1 is running, and may ask for the device.")
+    assert await owner.fetchval("SELECT count(*) FROM pending_device_calls") == 1
+
+
+async def test_device_that_does_not_wait_has_no_call_to_drop(cli: Cli, owner: asyncpg.Connection) -> None:
+    refused = await cli("drop-device-call", "S-1", ONU, "--tenant", "acme", "--why", "scrapped", "--by", "ada")
+    assert refused.code == 1
+    assert refused.err.startswith(f"Device {ONU} of subscriber S-1 does not wait")
+    assert await owner.fetchval("SELECT count(*) FROM pending_device_calls") == 1

@@ -36,6 +36,7 @@ WITH_RIGHTS_OF_THE_OWNER = {
     "lastmile_find_former_tenant(text)": ["lastmile_app", "lastmile_platform", "lastmile_radius"],
     "lastmile_is_foreign_account(text)": ["lastmile_app"],
     "lastmile_forget_customer(text)": ["lastmile_app"],
+    "lastmile_drop_device_call(text,text,text,text)": ["lastmile_app"],
     "lastmile_read_credentials(text,boolean)": ["lastmile_app"],
     "lastmile_recount(text)": ["lastmile_platform"],
 }

@@ -1,13 +1,16 @@
 """`lastmile devices`."""
 
 from lastmile.cli.connections import check_tenant, choose_tenant, load_settings, open_database
+from lastmile.cli.current_user import current_user
 from lastmile.cli.exit_codes import Exit
-from lastmile.cli.output import print_all, print_text
+from lastmile.cli.orders.decisions import parse_decision
+from lastmile.cli.output import print_all, print_result, print_text
 from lastmile.errors import InvalidInputError
 from lastmile.fields.phrases import format_time
+from lastmile.services import devices as services
 from lastmile.services.devices import DeviceState, list_devices, retry_devices
 
-__all__ = ["HEADINGS", "devices", "devices_row"]
+__all__ = ["HEADINGS", "devices", "devices_row", "drop_device_call"]
 
 HEADINGS = ("tenant", "subscriber", "device", "should be", "is", "waits since", "last error")
 
@@ -33,6 +36,32 @@ async def devices(subscriber: str | None, *, tenant: str | None, retry: bool, as
     if retry and not as_json:
         again = f"Workers ask the controllers again now: `lastmile devices {subscriber}` shows what came of it."
         print_text(again if retried else f"No device of subscriber {subscriber} waits.")
+    return Exit.DONE
+
+
+async def drop_device_call(
+    subscriber: str, device: str, *, tenant: str | None, why: str, by: str | None, as_json: bool
+) -> Exit:
+    """End the pending call of a device that will never follow."""
+    decision = parse_decision(by=by, why=why, step=None)
+    async with open_database(load_settings()) as database:
+        tenant = await choose_tenant(database, tenant)
+        await services.drop_device_call(
+            database,
+            tenant,
+            subscriber,
+            device,
+            by=decision.by,
+            why=decision.why,
+            actor=current_user() or decision.by,
+        )
+    print_result(
+        f"Workers no longer ask the controller for {device}. Its state is not confirmed.",
+        as_json,
+        tenant=tenant,
+        subscriber_ref=subscriber,
+        identity=device,
+    )
     return Exit.DONE
 
 

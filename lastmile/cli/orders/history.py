@@ -24,6 +24,7 @@ _RECORDS = {
     "billing_services": "billing service",
     "suspensions": "suspension",
     "devices": "device {}",
+    "pending_device_calls": "waiting call of {}",
     "radcheck": "RADIUS account",
     "radusergroup": "RADIUS group",
     "radreply": "RADIUS reply",
@@ -138,6 +139,8 @@ def _changes(entry: HistoryEntry) -> str:
     if entry.action == "changed":
         return ", ".join(_change(name, before.get(name), value) for name, value in after.items() if name != "vrf")
     row = after or before
+    if entry.record == "pending_device_calls":
+        return f"dropped by {after['by']}: {after['why']}"
     if entry.record == "acknowledgements":
         return f"{row['invariant']}: {row['why']}"
     return f"{row['attribute']} {row['value']}" if entry.record == "radreply" else ""

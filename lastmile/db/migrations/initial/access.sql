@@ -79,7 +79,7 @@ GRANT SELECT, INSERT, UPDATE ON radacct, radpostauth, nasreload TO lastmile_radi
 GRANT EXECUTE ON FUNCTION lastmile_find_account(text), lastmile_find_former_tenant(text)
     TO lastmile_app, lastmile_platform, lastmile_radius;
 GRANT EXECUTE ON FUNCTION lastmile_is_foreign_account(text), lastmile_read_credentials(text, boolean),
-    lastmile_forget_customer(text) TO lastmile_app;
+    lastmile_forget_customer(text), lastmile_drop_device_call(text, text, text, text) TO lastmile_app;
 
 -- The trigger writes the audit log; the clean-up deletes old entries.
 GRANT SELECT ON audit_log TO lastmile_app;

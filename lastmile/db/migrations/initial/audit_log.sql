@@ -103,6 +103,35 @@ COMMENT ON FUNCTION lastmile_read_credentials IS
     'recorded.';
 REVOKE EXECUTE ON FUNCTION lastmile_read_credentials(text, boolean) FROM PUBLIC;
 
+-- SECURITY DEFINER: only this function and the triggers write to the audit log.
+CREATE FUNCTION lastmile_drop_device_call(subscriber text, named text, decided_by text, why text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    tenant text := nullif(current_setting('lastmile.tenant', true), '');
+    gone pending_device_calls;
+BEGIN
+    DELETE FROM pending_device_calls p
+    WHERE p.tenant_id = tenant AND p.subscriber_ref = subscriber AND p.identity = named
+      AND (p.waits_for <> '' OR p.error <> '')
+    RETURNING * INTO gone;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    UPDATE devices d SET confirmed = false
+    WHERE d.tenant_id = tenant AND d.subscriber_ref = subscriber AND d.identity = named AND d.confirmed;
+    INSERT INTO audit_log (tenant_id, actor, order_id, subscriber_ref, record, key, action, before, after)
+    VALUES (tenant, coalesce(nullif(current_setting('lastmile.actor', true), ''), session_user), gone.order_id,
+            subscriber, 'pending_device_calls', named, 'removed',
+            jsonb_build_object('switches_on', gone.switches_on, 'waits_for', gone.waits_for, 'error', gone.error,
+                               'since', gone.since),
+            jsonb_build_object('by', decided_by, 'why', why));
+    RETURN true;
+END $$;
+COMMENT ON FUNCTION lastmile_drop_device_call IS
+    'End the pending call of a device that will never follow, in the transaction''s tenant, and record in the audit log '
+    'who decided it and why. The state of the device is then not confirmed. False: no call of the device waits.';
+REVOKE EXECUTE ON FUNCTION lastmile_drop_device_call(text, text, text, text) FROM PUBLIC;
+
 CREATE FUNCTION lastmile_without_personal_data(entry jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
     SELECT entry || coalesce(jsonb_object_agg(key, 'forgotten'), '{}') FROM jsonb_each(entry)
     WHERE key IN ('name', 'email', 'phone') AND value <> 'null'

@@ -25,4 +25,5 @@ DROP FUNCTION
     lastmile_set_account, lastmile_find_account, lastmile_find_former_tenant, lastmile_is_foreign_account,
     lastmile_account_named, lastmile_set_login_name, lastmile_reply_attribute,
     lastmile_mark_record_due, lastmile_audit_log, lastmile_read_credentials, lastmile_forget_customer,
+    lastmile_drop_device_call,
     lastmile_without_personal_data, lastmile_count, lastmile_recount;
