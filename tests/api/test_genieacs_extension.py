@@ -97,11 +97,12 @@ async def test_cpe_that_comes_into_service_gets_the_login_of_its_line(
     assert settings_of(cpe) == await expected(owner)
 
 
+@pytest.mark.parametrize("silent", [False, True])
 async def test_cpe_is_right_again_by_itself_after_a_factory_reset(
-    controller: GenieAcs, genieacs: GenieAcsServer, cpe: Cpe, owner: asyncpg.Connection
+    controller: GenieAcs, genieacs: GenieAcsServer, cpe: Cpe, owner: asyncpg.Connection, silent: bool
 ) -> None:
     await controller.switch_on(DEVICE)
-    cpe.reset()
+    cpe.reset(silent=silent)
     assert settings_of(cpe) == {}
     await inform(genieacs, cpe)
     assert settings_of(cpe) == await expected(owner)

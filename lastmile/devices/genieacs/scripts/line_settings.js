@@ -8,10 +8,15 @@ const names = ["DeviceID.OUI", "DeviceID.ProductClass", "DeviceID.SerialNumber",
   return found ? found[0] : "";
 });
 const line = ext("lastmile", "line", ...names);
-for (const path of Object.keys(settings)) {
+const paths = Object.keys(settings);
+// A CPE shows no password. GenieACS compares with its own copy instead: otherwise each session would set the password
+// again, and some CPEs drop PPP then. A CPE that has lost its user name, as by a reset without notice, has lost both.
+const lost = paths.some((path) => {
+  const found = settings[path] === "ppp_username" && declare(path, {value: Date.now()}).value;
+  return found && found[0] !== line.ppp_username;
+});
+for (const path of paths) {
   const value = line[settings[path]];
-  // A CPE shows no password. GenieACS compares with its own copy instead, which the bootstrap provision clears: otherwise
-  // each session would set the password again, and some CPEs drop PPP then.
-  const read = settings[path] === "ppp_password" ? 1 : Date.now();
+  const read = settings[path] === "ppp_password" && !lost ? 1 : Date.now();
   if (value !== null) declare(path, {value: read}, {value: value});
 }
