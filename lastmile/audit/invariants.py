@@ -1,6 +1,7 @@
 """Every invariant, in the order of check and repair."""
 
 from lastmile.audit.address_invariants import ADDRESS_INVARIANTS
+from lastmile.audit.device_invariants import DEVICE_INVARIANTS
 from lastmile.audit.invariant import Invariant
 from lastmile.audit.line_invariants import LINE_INVARIANTS
 from lastmile.audit.order_invariants import ORDER_INVARIANTS
@@ -15,6 +16,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     *ORDER_INVARIANTS,
     *LINE_INVARIANTS,
     *SUSPENSION_INVARIANTS,
+    *DEVICE_INVARIANTS,
 )
 
 NOTICES: tuple[Invariant, ...] = SESSION_NOTICES

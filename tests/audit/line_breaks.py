@@ -5,6 +5,11 @@ from tests.support.audited_env import OF_S1
 
 __all__ = ["LINE_BREAKS"]
 
+WAITING = """
+INSERT INTO pending_device_calls
+    (tenant_id, kind, identity, subscriber_ref, switches_on, device, waits_for, order_id, due_at, since) VALUES
+"""
+
 LINE_BREAKS = [
     Break(
         "left_behind",
@@ -209,5 +214,24 @@ LINE_BREAKS = [
         "UPDATE orders SET status = 'abandoned' WHERE order_id = 'O-1'",
         "O-1",
         "provision of S-1 is abandoned, and no later order has completed its work",
+    ),
+    Break(
+        "contradicted_call",
+        f"{WAITING} ('acme', 'onu', 'ACME0000FFFF', 'S-1', true, '{{}}', 'offline', 'O-1', now(), now())",
+        "S-1",
+        r"a call waits that puts ONU ACME0000FFFF into service, but the line has ACME0000000\d",
+    ),
+    Break(
+        "contradicted_call",
+        f"{WAITING} ('acme', 'cpe', '00:1a:2b:00:00:01', 'S-1', false, '{{}}', 'offline', 'O-1', now(), now())",
+        "S-1",
+        r"a call waits that puts CPE 00:1a:2b:00:00:01 out of service, but it should be in service",
+    ),
+    Break(
+        "stale_device_call",
+        f"{WAITING} ('acme', 'cpe', '00:1a:2b:00:00:01', 'S-1', true, '{{}}', 'offline', 'O-1', now(),"
+        " now() - interval '31 days')",
+        "S-1",
+        r"CPE 00:1a:2b:00:00:01 should be in service, and has not followed since .*",
     ),
 ]

@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from lastmile.audit.invariants import INVARIANTS
+from lastmile.services.devices import drop_device_call, list_devices
 from tests.audit.breaks import Break
 from tests.audit.test_invariants import BREAKS
 from tests.support.audited_env import OF_S1, AuditedEnv
@@ -60,6 +61,14 @@ async def suspend_and_resume(env: AuditedEnv, nth: int) -> None:
     await env.resume(nth)
 
 
+async def drop_device_calls(env: AuditedEnv, nth: int) -> None:
+    """End the calls of the subscriber that wait."""
+    for device in await list_devices(env.database, "acme", f"S-{nth}"):
+        if device.since:
+            given = {"by": "ada", "why": "scrapped", "actor": "ada"}
+            await drop_device_call(env.database, "acme", f"S-{nth}", device.identity, **given)
+
+
 CURES: dict[str, tuple[Cure, ...]] = {
     "second_delegation": (deprovision_and_provision,),
     "endless_overlap": (deprovision_and_provision,),
@@ -79,6 +88,8 @@ CURES: dict[str, tuple[Cure, ...]] = {
     "half_suspended": (resume, suspend_and_resume),
     "overdue_suspension": (resume,),
     "unrestricted_session": (resume,),
+    "contradicted_call": (drop_device_calls,),
+    "stale_device_call": (drop_device_calls,),
 }
 """The actions that the remedy of each invariant names."""
 
