@@ -25,6 +25,7 @@ import lastmile.devices.rounds
 import lastmile.metrics.snapshot
 import lastmile.radius.tables
 import lastmile.services.api_keys
+import lastmile.services.controllers
 import lastmile.services.hooks.events
 import lastmile.services.hooks.sources
 import lastmile.services.records.cursor_key
@@ -182,12 +183,12 @@ async def test_schema_of_every_domain_has_comments(owner: asyncpg.Connection) ->
     silent = await owner.fetch(
         """
         SELECT c.relname AS name FROM pg_class c
-        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v', 'i') AND c.relname !~ '^alembic_'
-          AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = c.oid)
+        WHERE c.relnamespace::regnamespace::text IN ('public', 'kea') AND c.relkind IN ('r', 'v', 'i')
+          AND c.relname !~ '^alembic_' AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = c.oid)
           AND obj_description(c.oid, 'pg_class') IS NULL
         UNION ALL
         SELECT proname FROM pg_proc
-        WHERE pronamespace = 'public'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL
+        WHERE pronamespace::regnamespace::text IN ('public', 'kea') AND obj_description(oid, 'pg_proc') IS NULL
         """
     )
     assert [row["name"] for row in silent] == []

@@ -23,7 +23,7 @@ WITHOUT_TENANT |= {
     "cursor_key",
 }
 
-ROLES = ("lastmile_app", "lastmile_platform", "lastmile_radius")
+ROLES = ("lastmile_app", "lastmile_platform", "lastmile_radius", "lastmile_kea")
 
 READ_BY_FREERADIUS = {"radcheck", "radreply", "radusergroup", "radgroupcheck", "radgroupreply", "nas"}
 WRITTEN_BY_FREERADIUS = {"radacct", "radpostauth", "nasreload"}

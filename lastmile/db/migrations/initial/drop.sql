@@ -1,4 +1,5 @@
 -- Everything that the other files made, with all data; but not the roles, which belong to the cluster.
+DROP SCHEMA kea CASCADE;
 DROP FUNCTION lastmile_unconfirmed_quarantine, lastmile_session_may_use, lastmile_has_unaccounted_login;
 DROP VIEW startable_orders, delegation_reply_items, delegation_revocations, delegation_census, block_maintenance, pool_blocks, pool_bindings;
 -- Those with a row of a table as their argument.

@@ -23,6 +23,7 @@ DOMAINS = (
     "audit_log",
     "metrics",
     "access",
+    "kea",
 )
 """In the order of their dependencies: a domain's tables refer to those before it."""
 
