@@ -68,6 +68,10 @@ NEEDED = {
         lambda: shutil.which("prometheus") and shutil.which("promtool"),
         "Prometheus is not installed (Debian: prometheus)",
     ),
+    "kea_required": (
+        lambda: all(map(shutil.which, ("kea-dhcp6", "kea-admin", "dhcp6c", "ip"))),
+        "Kea or dhcp6c is not installed (Debian: kea-dhcp6-server, kea-admin, wide-dhcpv6-client, iproute2)",
+    ),
     "curl_required": (lambda: shutil.which("curl"), "curl is not installed (Debian: curl)"),
 }
 """By marker: whether the required program is installed, and the message where it is not."""

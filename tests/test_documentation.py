@@ -122,9 +122,9 @@ def metric_names() -> set[str]:
 def test_metric_of_the_documentation_exists(page: str) -> None:
     text = re.sub(r"--\S+|\[[^]]*\]\([^)]*\)|- name: \w+|`SELECT [^`]+`", "", TODAY[page])
     named = set(re.findall(r"\b(?:ipv6|lastmile)_[a-z0-9_]+\b(?!\.)", text))
-    roles = {"lastmile_app", "lastmile_platform", "lastmile_radius", "lastmile_lost"}
+    roles = {"lastmile_app", "lastmile_platform", "lastmile_radius", "lastmile_kea", "lastmile_lost"}
     own = {"ipv6_pd", "ipv6_framed", "ipv6_address", "ipv6_prefix", "ipv6_framed_prefix", "ipv6_pool", "ipv6_lifecycle"}
-    own |= {"ipv6_mode", "ipv6_pd_size", "ipv6_enabled"}
+    own |= {"ipv6_mode", "ipv6_pd_size", "ipv6_enabled", "ipv6_reservations"}
     fields = {word for word in named if re.search(rf"custom field[^.]*\b{word}\b|`{word}`", text) and "netbox" in page}
     assert named - roles - own - fields - metric_names() == set()
 
