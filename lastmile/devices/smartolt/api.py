@@ -21,8 +21,11 @@ Record = Mapping[str, Any]
 
 _AUTHENTICATION = {401, 403}
 # SmartOLT may say in a 403, or in a 200, that an account has no calls left.
-_LIMIT = re.compile(r"rate.?limit|too many requests|quota|limit (was |is |has been )?(reached|exceeded)", re.IGNORECASE)
-_UNKNOWN = re.compile(r"not found|no onu|does ?n[o']t exist|unknown", re.IGNORECASE)
+# Other limits, as of ONUs on a port, are refusals.
+_LIMIT = re.compile(
+    r"rate.?limit|too many (api )?(calls|requests)|\b(api|calls?|requests?)\b.{0,20}\b(limit|quota)", re.I
+)
+_NO_ONU = re.compile(r"\bno onus?\b|\bonus? (was |were )?not found|\bonu does ?n[o']t exist", re.I)
 
 
 class SmartOltRefusalError(LastmileError):
@@ -50,15 +53,22 @@ class SmartOltApi:
 
     async def olts(self) -> Sequence[Record]:
         """Return the OLTs of the account."""
-        return await self._read("/system/get_olts", "response", "olts")
+        return await self._list("/system/get_olts", "response", "olts")
 
     async def unconfigured(self, olt_id: int) -> Sequence[Record]:
         """Return the ONUs that an OLT has discovered, and that are not authorized."""
-        return await self._read(f"/onu/unconfigured_onus_for_olt/{olt_id}", "response")
+        return await self._list(f"/onu/unconfigured_onus_for_olt/{olt_id}", "response")
 
     async def find(self, serial: str) -> Sequence[Record]:
         """Return the authorized ONUs with a serial number."""
-        return await self._read(f"/onu/get_onus_details_by_sn/{_encoded(serial)}", "onus")
+        try:
+            return await self._read(f"/onu/get_onus_details_by_sn/{_encoded(serial)}", "onus")
+        except SmartOltRefusalError as refusal:
+            if _NO_ONU.search(str(refusal)):
+                return []
+            raise ControllerUnavailableError(
+                f"SmartOLT at {self.url} does not tell whether it has ONU {serial}: {refusal}"
+            ) from None
 
     async def authorize(self, form: Mapping[str, str]) -> None:
         """Authorize an ONU. Raises `SmartOltRefusalError`."""
@@ -72,14 +82,16 @@ class SmartOltApi:
         """
         await self._send("POST", f"/onu/{action}/{_encoded(external_id)}", form)
 
-    async def _read(self, path: str, *keys: str) -> Sequence[Record]:
-        """Return a list of records, which is under one of the keys."""
+    async def _list(self, path: str, *keys: str) -> Sequence[Record]:
+        """Return a list that every account has, also an empty one."""
         try:
-            answer = await self._send("GET", path)
+            return await self._read(path, *keys)
         except SmartOltRefusalError as refusal:
-            if _UNKNOWN.search(str(refusal)):
-                return []
             raise ControllerUnavailableError(f"SmartOLT at {self.url} refuses GET {path}: {refusal}") from None
+
+    async def _read(self, path: str, *keys: str) -> Sequence[Record]:
+        """Return a list of records, which is under one of the keys. Raises `SmartOltRefusalError`."""
+        answer = await self._send("GET", path)
         found = next((answer[key] for key in keys if key in answer), None)
         if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
             raise self._senseless("GET", path)
@@ -96,7 +108,9 @@ class SmartOltApi:
         if not isinstance(answer, dict) or "status" not in answer:
             answer = {}
         reason = escape(str(answer.get("error") or answer.get("message") or answer.get("response") or ""))[:200]
-        if reply.status_code == httpx.codes.TOO_MANY_REQUESTS or (answer.get("status") is not True and _limited(reply)):
+        if reply.status_code == httpx.codes.TOO_MANY_REQUESTS or (
+            answer.get("status") is not True and _LIMIT.search(reason)
+        ):
             raise self._budget.close(_retry_after(reply))
         if reply.status_code in _AUTHENTICATION:
             raise ControllerUnavailableError(
@@ -147,10 +161,6 @@ class SmartOltApi:
 
 def _encoded(name: str) -> str:
     return quote(name, safe="")
-
-
-def _limited(reply: httpx.Response) -> bool:
-    return _LIMIT.search(reply.text) is not None
 
 
 def _retry_after(reply: httpx.Response) -> float:

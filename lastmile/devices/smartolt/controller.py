@@ -75,7 +75,8 @@ class SmartOlt:
             )
         if not _Place.of(found).agrees_with(place):
             return await self._move(device, place, found, discovered)
-        if not _is_enabled(found):
+        if not _is_enabled(found):  # a former line may have had it, with another plan
+            await self._change("update_onu_speed_profiles", found, self._profiles(device))
             await self._change("enable", found)
             found = await self._find(device.identity) or found
         status = _text(found.get("status"))
@@ -207,7 +208,13 @@ def _vlans(device: LineDevice) -> dict[str, str]:
 
 
 def _is_enabled(onu: Record) -> bool:
-    return _text(onu.get("administrative_status")).lower() == "enabled"
+    """Raise `ControllerRefusedError` where SmartOLT says neither: an ONU in service must not be taken for another."""
+    status = _text(onu.get("administrative_status")).lower()
+    if status not in ("enabled", "disabled"):
+        raise ControllerRefusedError(
+            f"SmartOLT says neither that ONU {_text(onu.get('sn'))} is enabled nor that it is disabled, but '{status}'."
+        )
+    return status == "enabled"
 
 
 def _text(value: object) -> str:

@@ -33,6 +33,8 @@ class AccountOnu:
     authorized: dict[str, str] | None = None
     """The form with which it was authorized."""
     enabled: bool = False
+    says: str = ""
+    """What SmartOLT shows in place of the administrative status; empty: that one."""
 
     @property
     def in_service(self) -> bool:
@@ -48,7 +50,7 @@ class AccountOnu:
             "board": form.get("board", ""),
             "port": form.get("port", ""),
             "vlan": form.get("vlan", ""),
-            "administrative_status": "Enabled" if self.enabled else "Disabled",
+            "administrative_status": self.says or ("Enabled" if self.enabled else "Disabled"),
             "status": "Online" if self.plugged and self.enabled else "Offline" if self.plugged else "Power fail",
         }
 

@@ -18,5 +18,7 @@ class SmartOltFault(Enum):
     """SmartOLT answers 429, and says in `Retry-After` to wait ten minutes."""
     LIMIT_REACHED = auto()
     """SmartOLT answers 200, and says in the body that the limit is reached."""
+    PORT_FULL = auto()
+    """SmartOLT answers 200, and refuses: the PON port has as many ONUs as it can have."""
     OTHER_SERVER = auto()
     """Another server answers, with a page in HTML."""

@@ -111,6 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, {"status": False, "error": "The OLT refused the\x1b[31m command"})
         elif fault is SmartOltFault.LIMIT_REACHED:
             self._send(200, {"status": False, "error": "API rate limit reached"})
+        elif fault is SmartOltFault.PORT_FULL:
+            self._send(200, {"status": False, "error": "ONU limit reached on this PON port"})
         elif fault is SmartOltFault.OTHER_SERVER:
             self._send(200, "<html><body>Welcome</body></html>")
         else:

@@ -125,6 +125,49 @@ async def test_switch_on_of_an_onu_with_the_vlan_of_another_line_is_refused(
         await smartolt.switch_on(line())
 
 
+async def test_switch_on_of_a_disabled_onu_gives_it_the_profile_of_its_line(
+    smartolt: SmartOlt, server: SmartOltServer, onu: AccountOnu
+) -> None:
+    """Another line had it, with another plan."""
+    await smartolt.switch_on(line(speed_profile="100M"))
+    await smartolt.switch_off(line())
+    assert await smartolt.switch_on(line(speed_profile="1G")) == DONE
+    assert onu.in_service
+    assert onu.authorized is not None
+    assert onu.authorized["upload_speed_profile_name"] == onu.authorized["download_speed_profile_name"] == "1G"
+
+
+async def test_onu_whose_state_smartolt_does_not_say_is_left_alone(
+    smartolt: SmartOlt, server: SmartOltServer, onu: AccountOnu
+) -> None:
+    server.account.authorize(onu)
+    onu.says = "Suspended"
+    server.fail_next(SmartOltFault.REFUSED, path="disable")
+    for call in (smartolt.switch_off(line()), smartolt.switch_on(line(pon_port="0/9/9"))):
+        with pytest.raises(ControllerRefusedError, match=f"ONU {ONU}"):
+            await call
+    assert onu.in_service
+
+
+async def test_full_port_is_refused_and_leaves_the_account_its_calls(
+    smartolt: SmartOlt, server: SmartOltServer, onu: AccountOnu
+) -> None:
+    server.fail_next(SmartOltFault.PORT_FULL, path="authorize_onu")
+    with pytest.raises(ControllerRefusedError, match="ONU limit reached on this PON port"):
+        await smartolt.switch_on(line())
+    assert await smartolt.switch_on(line()) == DONE
+
+
+async def test_switch_off_that_cannot_look_the_onu_up_is_not_done(
+    smartolt: SmartOlt, server: SmartOltServer, onu: AccountOnu
+) -> None:
+    server.account.authorize(onu)
+    server.fail_next(SmartOltFault.REFUSED, path="disable")
+    server.fail_next(SmartOltFault.REFUSED, path="get_onus_details")
+    with pytest.raises(ControllerUnavailableError, match="does not tell whether it has ONU"):
+        await smartolt.switch_off(line())
+
+
 async def test_switch_on_of_a_disabled_onu_that_has_moved_authorizes_it_at_its_new_place(
     smartolt: SmartOlt, server: SmartOltServer
 ) -> None:
