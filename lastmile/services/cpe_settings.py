@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
 
 from lastmile.contract.lines import Access, tr069_identity
@@ -29,7 +29,7 @@ class CpeSettings(BaseModel):
     """Whether the line logs in with PPP. false for an IPoE line."""
     ppp_username: str | None
     """null: the line does not log in with PPP, or the CPE is out of service."""
-    ppp_password: str | None
+    ppp_password: str | None = Field(repr=False)
     """null: as the user name; or RADIUS has only a hash of the password, and the CPE keeps its own."""
     ipv6_enabled: bool
     """Whether the line has IPv6."""

@@ -166,3 +166,12 @@ async def test_read_is_recorded_once_a_day_and_the_password_nowhere(
     assert logs
     assert secret not in str(logs)
     assert secret not in str([dict(row) for row in await owner.fetch("SELECT * FROM audit_log")])
+
+
+async def test_mac_address_of_a_cpe_with_a_serial_number_finds_no_line(
+    acs: httpx.AsyncClient, line: AuditedEnv
+) -> None:
+    """A CPE says its MAC address itself: another one must not get the password by it."""
+    await line.provision(4, **NAMES | {"cpe_serial": "CPE 5", "cpe_mac": "00:1a:2b:00:00:77"})
+    other = {"oui": "AABBCC", "serial": "foreign", "mac": "00:1a:2b:00:00:77"}
+    assert (await acs.get(PATH, params=other)).status_code == 404

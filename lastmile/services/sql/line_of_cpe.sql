@@ -11,7 +11,7 @@ FROM (
     JOIN subscribers s ON s.id = p.subscriber_id AND s.archived_at IS NULL
     LEFT JOIN devices d ON (d.tenant_id, d.subscriber_ref, d.kind) = (s.tenant_id, s.ref, 'cpe')
     WHERE (p.cpe_oui = :oui AND coalesce(p.cpe_product_class, '') = :product_class AND p.cpe_serial = :serial)
-       OR p.cpe_mac = CAST(:mac AS macaddr)
+       OR (p.cpe_serial IS NULL AND p.cpe_mac = CAST(:mac AS macaddr))
     UNION ALL
     SELECT d.subscriber_ref, NULL, false, 3
     FROM devices d

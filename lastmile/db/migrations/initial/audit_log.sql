@@ -28,6 +28,8 @@ COMMENT ON COLUMN audit_log.after IS 'The columns that changed, with their new v
 
 CREATE INDEX audit_log_by_subscriber ON audit_log (tenant_id, subscriber_ref, id);
 COMMENT ON INDEX audit_log_by_subscriber IS '`lastmile history` of a subscriber.';
+CREATE INDEX audit_log_of_reads ON audit_log (tenant_id, subscriber_ref, at) WHERE action = 'read';
+COMMENT ON INDEX audit_log_of_reads IS 'lastmile_read_credentials: whether a caller has read a password within a day.';
 CREATE INDEX audit_log_by_time ON audit_log (at);
 COMMENT ON INDEX audit_log_by_time IS 'The clean-up: entries that are older than the audit period.';
 CREATE INDEX audit_log_of_customers ON audit_log (tenant_id, key) WHERE record = 'customers';
