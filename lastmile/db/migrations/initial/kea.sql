@@ -85,7 +85,11 @@ BEGIN
     IF holder IS NOT NULL THEN
         -- Kea's own triggers, which count leases, need its schema. The function's end restores the search_path.
         PERFORM set_config('search_path', format('%I, pg_temp', leases), true);
-        DELETE FROM lease6 WHERE lease_type = 2 AND duid = holder;
+        IF TG_TABLE_NAME = 'delegations' THEN
+            DELETE FROM lease6 WHERE lease_type = 2 AND duid = holder AND address::inet = host(OLD.prefix)::inet;
+        ELSE
+            DELETE FROM lease6 WHERE lease_type = 2 AND duid = holder;
+        END IF;
     END IF;
     RETURN NULL;
 END $$;
