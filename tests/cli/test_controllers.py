@@ -181,7 +181,7 @@ async def test_wrong_options_are_refused_with_the_rule(
     [
         ("{", "is not JSON: see line 1, column 2."),
         ("[]", "must contain an object"),
-        ('{"zones": "x"}', "zones: Unknown field. Valid fields: zone, fails. Did you mean 'zone'?"),
+        ('{"zones": "x"}', "zones: Unknown field. Valid fields: zone, fails, watches. Did you mean 'zone'?"),
         ('{"zone": 7}', "zone: must be text\n"),
     ],
 )

@@ -51,5 +51,5 @@ def test_options_of_a_driver_are_validated_in_our_words(line_drivers: None) -> N
     assert str(failure.value) == (
         "Invalid options of driver line-onu:\n"
         "  zone: must be text\n"
-        "  zones: Unknown field. Valid fields: zone, fails. Did you mean 'zone'?"
+        "  zones: Unknown field. Valid fields: zone, fails, watches. Did you mean 'zone'?"
     )

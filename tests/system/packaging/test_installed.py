@@ -27,6 +27,7 @@ NEED_MORE = (
     "lastmile.devices.voltha",
     "grafana",
     "lastmile.telemetry.tracing",
+    "lastmile.cli.demo.access_network",
     "lastmile.cli.demo.demonstration",
     "lastmile.cli.demo.dashboard",
     "lastmile.cli.demo.nas",
