@@ -158,13 +158,9 @@ class DeviceActivities(ControllerActivities):
 def same_device(kind: DeviceKind, one: LineDevice, other: LineDevice) -> bool:
     """Return whether both are one CPE, which has no place of its own, or one ONU at the same place."""
     if kind is DeviceKind.ONU:
-        return _place(one) == _place(other)
+        return one.place == other.place
     # A line can get the MAC address of its CPE later, which then is the identity.
     return one.identity == other.identity or (one.serial is not None and _tr069_names(one) == _tr069_names(other))
-
-
-def _place(onu: LineDevice) -> tuple[object, ...]:
-    return onu.identity, onu.olt, onu.pon_port, onu.s_vlan, onu.c_vlan
 
 
 def _tr069_names(cpe: LineDevice) -> tuple[str | None, ...]:

@@ -42,6 +42,11 @@ class LineDevice:
     product_class: str | None = None
     serial: str | None = None
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """The ONU at its port and with its VLANs."""
+        return self.identity, self.olt, self.pon_port, self.s_vlan, self.c_vlan
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

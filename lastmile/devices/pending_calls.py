@@ -29,10 +29,12 @@ from lastmile.devices.records import DeviceKind
 __all__ = [
     "PendingCall",
     "begin_call",
-    "claim_check",
+    "begin_check",
     "claim_due_calls",
     "correct_device",
+    "count_checks",
     "drop_check",
+    "find_replacement",
     "hasten_calls",
     "pending_device_calls",
     "record_answer",
@@ -62,6 +64,7 @@ pending_device_calls = Table(
     Column("due_at", DateTime(timezone=True), nullable=False),
     Column("claimed_until", DateTime(timezone=True)),
     Column("version", BigInteger, nullable=False, server_default="1"),
+    Column("is_check", Boolean, nullable=False, server_default="false"),
     PrimaryKeyConstraint("tenant_id", "kind", "identity", "subscriber_ref"),
 )
 
@@ -78,6 +81,8 @@ class PendingCall:
     """The order that made the call."""
     version: int
     claimed_until: datetime
+    is_check: bool = False
+    """Whether a round asks again for a device in service."""
 
 
 _THIS = "kind = :kind AND identity = :identity AND subscriber_ref = :subscriber_ref"
@@ -91,7 +96,7 @@ _BEGIN = DirectStatement(
             now() + CAST(:longest AS interval))
     ON CONFLICT (tenant_id, kind, identity, subscriber_ref) DO UPDATE
     SET switches_on = excluded.switches_on, device = excluded.device, order_id = excluded.order_id,
-        due_at = excluded.due_at, version = p.version + 1, waits_for = '', error = '',
+        due_at = excluded.due_at, version = p.version + 1, waits_for = '', error = '', is_check = false,
         since = CASE WHEN p.switches_on = excluded.switches_on THEN p.since ELSE now() END
     RETURNING version
     """
@@ -138,19 +143,22 @@ _CLAIM = text(
     RETURNING p.*
     """
 )
-# The row of the device keeps an order from taking the device out of service meanwhile.
 _CHECK = text(
     f"""
     INSERT INTO pending_device_calls
-        (tenant_id, kind, identity, subscriber_ref, switches_on, device, waits_for, order_id, due_at, claimed_until)
-    SELECT tenant_id, kind, identity, subscriber_ref, true, CAST(:device AS jsonb), '', updated_by_order, now(),
-           now() + CAST(:lease AS interval)
-    FROM devices WHERE {_THIS} AND in_service AND confirmed FOR UPDATE SKIP LOCKED
+        (tenant_id, kind, identity, subscriber_ref, switches_on, device, waits_for, order_id, due_at, is_check)
+    SELECT tenant_id, kind, identity, subscriber_ref, true, CAST(:device AS jsonb), '', updated_by_order, now(), true
+    FROM devices d
+    WHERE {_THIS} AND in_service AND confirmed
+      AND NOT EXISTS (SELECT FROM orders o
+                      WHERE (o.tenant_id, o.subscriber_ref) = (d.tenant_id, d.subscriber_ref)
+                        AND lastmile_order_unfinished(o.status))
     ON CONFLICT DO NOTHING
-    RETURNING order_id, version, claimed_until, tenant_id
     """
 )
+_CHECKS = text("SELECT count(*) FROM pending_device_calls WHERE is_check")
 _CLAIMED = f"{_THIS} AND claimed_until = :claim"
+_REPLACEMENT = text(f"SELECT device FROM pending_device_calls WHERE {_CLAIMED} AND version <> :version")
 _SETTLE = text(f"DELETE FROM pending_device_calls WHERE {_CLAIMED} AND version = :version")
 _CONFIRM = DirectStatement(
     f"UPDATE devices SET confirmed = :confirmed WHERE {_THIS} AND in_service = :on AND confirmed <> :confirmed"
@@ -163,6 +171,7 @@ _RELEASE = text(
     SET claimed_until = NULL,
         waits_for = CASE WHEN version = :version AND :waits_for <> '' THEN :waits_for ELSE waits_for END,
         error = CASE WHEN version = :version THEN :error ELSE error END,
+        is_check = false,
         due_at = CASE WHEN version = :version
                       THEN now() + least(greatest(now() - since, CAST(:first AS interval)), CAST(:longest AS interval))
                       ELSE now() END,
@@ -226,29 +235,35 @@ async def claim_due_calls(connection: PlatformConnection, *, lease: timedelta, b
             row.order_id,
             row.version,
             row.claimed_until,
+            row.is_check,
         )
         for row in rows
     ]
 
 
-async def claim_check(
-    connection: TenantConnection, kind: DeviceKind, device: LineDevice, *, lease: timedelta
-) -> PendingCall | None:
-    """Keep and claim a call that asks again for a device in service. None: an order or the reconciler has the device.
+async def begin_check(connection: TenantConnection, kind: DeviceKind, device: LineDevice) -> None:
+    """Let the reconciler ask again for a device in service, unless an order is at work on the line.
 
-    Where the worker ends before the answer, the call is repeated like any other.
+    The fence of the transaction lets no order of the line begin meanwhile.
     """
-    given = _key(kind, device) | {"device": json.dumps(asdict(device)), "lease": lease}
-    row = (await connection.execute(_CHECK, given)).one_or_none()
-    if row is None:
-        return None
-    return PendingCall(row.tenant_id, kind, device, True, row.order_id, row.version, row.claimed_until)
+    await connection.execute(_CHECK, _key(kind, device) | {"device": json.dumps(asdict(device))})
+
+
+async def count_checks(connection: PlatformConnection) -> int:
+    """Return how many calls of `begin_check` the reconciler has yet to make."""
+    return int(await connection.scalar(_CHECKS) or 0)
 
 
 async def drop_check(connection: TenantConnection, call: PendingCall) -> None:
-    """Forget the call of `claim_check`. The call of an order that has replaced it is repeated."""
+    """Forget the call of a round. The call of an order that has replaced it is repeated."""
     if (await connection.execute(_SETTLE, _claim(call))).rowcount == 0:
         await connection.execute(_RELEASE, _claim(call) | _answer("", ""))
+
+
+async def find_replacement(connection: TenantConnection, call: PendingCall) -> LineDevice | None:
+    """Return the device of the later call that has replaced this one; None: there is none."""
+    stored = await connection.scalar(_REPLACEMENT, _claim(call))
+    return None if stored is None else _device(stored)
 
 
 async def settle_call(connection: TenantConnection, call: PendingCall) -> bool:

@@ -111,7 +111,7 @@ _DEVICES = """
            coalesce(greatest(0, extract(epoch FROM now() - min(p.since))), 0)
                AS lastmile_oldest_pending_device_call_seconds
     FROM tenants t CROSS JOIN (VALUES ('onu'), ('cpe')) every (kind)
-    LEFT JOIN pending_device_calls p ON p.tenant_id = t.id AND p.kind = every.kind
+    LEFT JOIN pending_device_calls p ON p.tenant_id = t.id AND p.kind = every.kind AND NOT p.is_check
          AND (p.waits_for <> '' OR p.error <> '' OR p.due_at <= now())
     GROUP BY t.id, every.kind
 """

@@ -15,7 +15,14 @@ from lastmile.background import Sweeper
 from lastmile.db import Database, TenantConnection
 from lastmile.devices.controllers import switch
 from lastmile.devices.errors import AmbiguousDeviceError, ControllerRefusedError, ControllerUnavailableError
-from lastmile.devices.pending_calls import PendingCall, claim_due_calls, release_call, settle_call
+from lastmile.devices.pending_calls import (
+    PendingCall,
+    claim_due_calls,
+    drop_check,
+    find_replacement,
+    release_call,
+    settle_call,
+)
 from lastmile.devices.records import DeviceKind, is_shared
 from lastmile.devices.routing import Router
 from lastmile.devices.scopes import Scope
@@ -74,12 +81,17 @@ class DeviceReconciler(Sweeper):
             waits_for, error = "", silent.get(scope, "") if scope else ""
             if not error and asyncio.get_running_loop().time() > late:
                 return
-            if not error:
+            asked = not error
+            if asked:
                 waits_for, error = await self._ask(call, silent)
+                await self._leave_former_place(call)
         async with self._transaction(call) as connection:
-            if waits_for or error:
+            if call.is_check and (waits_for or not asked):
+                # Nothing is known to be lost of an ONU without power: the next round asks again.
+                await drop_check(connection, call)
+            elif waits_for or error:
                 await release_call(connection, call, waits_for=waits_for, error=error)
-            elif await settle_call(connection, call):
+            elif await settle_call(connection, call) and not call.is_check:
                 log.info("device.followed", **_about(call), on=call.on)
 
     async def _ask(self, call: PendingCall, silent: dict[Scope, str]) -> tuple[str, str]:
@@ -110,6 +122,19 @@ class DeviceReconciler(Sweeper):
         except Exception:  # the failure of one call must not keep the others
             log.exception("device.call_failed", **_about(call))
             return "", "the call failed: the log of the workers says why"
+
+    async def _leave_former_place(self, call: PendingCall) -> None:
+        """Switch an ONU off where the call may have put it into service after an order had moved it from there.
+
+        The call of the order is repeated after this.
+        """
+        if not call.on or call.kind is not DeviceKind.ONU:
+            return
+        async with self._transaction(call) as connection:
+            moved = await find_replacement(connection, call)
+        if moved is not None and moved.place != call.device.place:
+            _, error = await self._ask(replace(call, on=False), {})
+            log.info("device.former_place_left", **_about(call), error=error)
 
     def _scope(self, call: PendingCall) -> Scope | None:
         """Return what the calls to one controller have in common; None: no controller is responsible."""

@@ -17,7 +17,9 @@ _LIST = text(
     SELECT tenant_id AS tenant, subscriber_ref, kind, identity, coalesce(p.switches_on, d.in_service) AS in_service,
            p.since IS NULL AND d.confirmed AS confirmed, p.since, coalesce(p.waits_for, '') AS waits_for,
            coalesce(p.error, '') AS error, p.due_at AS next_try_at
-    FROM devices d FULL JOIN pending_device_calls p USING (tenant_id, subscriber_ref, kind, identity)
+    FROM devices d
+    FULL JOIN (SELECT * FROM pending_device_calls WHERE NOT is_check) p
+         USING (tenant_id, subscriber_ref, kind, identity)
     WHERE (CAST(:tenant AS text) IS NULL OR tenant_id = :tenant)
       AND CASE WHEN CAST(:subscriber AS text) IS NULL THEN (p.waits_for <> '' OR p.error <> '' OR p.due_at <= now())
                ELSE subscriber_ref = :subscriber END

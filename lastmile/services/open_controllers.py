@@ -62,8 +62,8 @@ class OpenController:
 
     @property
     def forgets(self) -> bool:
-        """Whether the controller can lose what it was told."""
-        return self._controller.forgets
+        """Whether the controller can lose what it was told; a driver that does not say so has one that cannot."""
+        return bool(getattr(self._controller, "forgets", False))
 
     def close(self) -> None:
         """Refuse further calls, and close the client when the present calls have ended."""

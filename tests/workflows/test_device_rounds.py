@@ -9,12 +9,14 @@ from lastmile.client.orders import Lastmile
 from lastmile.contract import ResultStatus
 from lastmile.db import Database
 from lastmile.devices.errors import ControllerRefusedError, ControllerUnavailableError
-from lastmile.devices.records import DeviceKind
 from lastmile.devices.routing import Controllers
+from lastmile.metrics.snapshot import compute_snapshot
 from lastmile.services.device_reconciler import DeviceReconciler
 from lastmile.services.device_rounds import DeviceRounds
+from lastmile.services.devices import list_devices
+from tests.metrics.snapshot_values import values
 from tests.support.controllers import RecordingController
-from tests.support.faults import Gate
+from tests.support.faults import Faults, Gate
 from tests.support.orders import Orders
 
 ONU = "ACME00000000"
@@ -31,9 +33,22 @@ def olt() -> RecordingController:
     return controller
 
 
+class Workers:
+    """The parts of a worker that make rounds."""
+
+    def __init__(self, database: Database, olt: RecordingController) -> None:
+        controllers = Controllers.everywhere(olt)
+        self.rounds = DeviceRounds(database, controllers)
+        self.reconciler = DeviceReconciler(database, controllers.by_kind)
+
+    async def sweep(self) -> None:
+        await self.rounds.sweep()
+        await self.reconciler.sweep()
+
+
 @pytest.fixture
-def rounds(database: Database, olt: RecordingController) -> DeviceRounds:
-    return DeviceRounds(database, Controllers.everywhere(olt))
+def workers(database: Database, olt: RecordingController) -> Workers:
+    return Workers(database, olt)
 
 
 @pytest.fixture
@@ -49,30 +64,40 @@ async def lost(
 
 
 async def test_controller_gets_back_what_it_has_lost(
-    lost: RecordingController, rounds: DeviceRounds, owner: asyncpg.Connection
+    lost: RecordingController, workers: Workers, owner: asyncpg.Connection
 ) -> None:
-    await rounds.sweep()
+    await workers.sweep()
     assert (lost.on[ONU].download_kbps, lost.on[ONU].upload_kbps) == (500_000, 250_000)
     assert (await owner.fetchval(PENDING), await owner.fetchval(CONFIRMED)) == (None, True)
     assert len(lost.told) == 1
-    await rounds.sweep()
+    await workers.sweep()
     assert len(lost.told) == 1, "the next round is due an hour after this one"
     await owner.execute(BEGAN_LONG_AGO)
-    await rounds.sweep()
+    await workers.sweep()
     assert len(lost.told) == 2
 
 
-async def test_controller_that_forgets_nothing_is_not_asked(
-    lost: RecordingController, rounds: DeviceRounds, owner: asyncpg.Connection
+async def test_device_that_is_asked_for_is_not_shown_as_waiting(
+    lost: RecordingController, workers: Workers, database: Database, owner: asyncpg.Connection
 ) -> None:
+    await workers.rounds.sweep()
+    assert await owner.fetchval(PENDING) is True
+    assert await list_devices(database, "acme", None) == []
+    shown = await list_devices(database, "acme", (await owner.fetchval("SELECT ref FROM subscribers")))
+    assert [(device.kind, device.confirmed) for device in shown] == [("onu", True), ("cpe", True)]
+    taken = await compute_snapshot(database)
+    assert values(taken, "lastmile_pending_device_calls")["acme", "onu"] == 0
+
+
+async def test_controller_that_forgets_nothing_is_not_asked(lost: RecordingController, workers: Workers) -> None:
     lost.forgets = False
-    await rounds.sweep()
+    await workers.sweep()
     assert lost.told == []
 
 
 @pytest.mark.parametrize("count", [63, 64, 65])
 async def test_round_takes_each_line_once(
-    lost: RecordingController, rounds: DeviceRounds, owner: asyncpg.Connection, orders: Orders, count: int
+    lost: RecordingController, workers: Workers, owner: asyncpg.Connection, count: int
 ) -> None:
     """The lines are taken in batches of 64."""
     await owner.execute(
@@ -81,69 +106,91 @@ async def test_round_takes_each_line_once(
         " FROM generate_series(2, $1::int) n",
         count,
     )
-    await rounds.sweep()
+    for _ in range(3):
+        await workers.sweep()
     assert len(lost.told) == 1
-    assert await owner.fetchval("SELECT after_tenant FROM device_rounds WHERE kind = 'onu'") is None
-    await rounds.sweep()
-    assert len(lost.told) == 1
+    assert await owner.fetchval("SELECT after_tenant FROM device_rounds") is None
 
 
-@pytest.mark.parametrize("refused", [True, False])
-async def test_device_that_waits_or_is_refused_is_left_to_the_next_round(
-    lost: RecordingController, rounds: DeviceRounds, owner: asyncpg.Connection, refused: bool
+async def test_round_names_no_more_devices_than_are_asked_for(
+    lost: RecordingController, workers: Workers, owner: asyncpg.Connection
 ) -> None:
-    """An ONU without power has lost nothing: it is no device that waits."""
-    if refused:
-        lost.failing[ONU] = ControllerRefusedError("the ONU was replaced")
-    else:
-        lost.waiting[ONU] = "ONU has no power"
-    await rounds.sweep()
-    assert await owner.fetchval(PENDING) is None
-    assert await owner.fetchval(CONFIRMED)
+    """Calls of orders must not wait behind all calls of a round."""
+    await owner.execute(
+        "INSERT INTO pending_device_calls (tenant_id, kind, identity, subscriber_ref, switches_on, device, waits_for,"
+        " order_id, due_at, is_check) SELECT 'acme', 'onu', 'ONU' || n, 'another-' || n, true, '{}', '', 'O-9', now(),"
+        " true FROM generate_series(1, 64) n"
+    )
+    await workers.rounds.sweep()
+    assert await owner.fetchval("SELECT count(*) FROM pending_device_calls WHERE identity = $1", ONU) == 0
 
 
-async def test_call_that_fails_is_repeated_by_the_reconciler(
-    lost: RecordingController, rounds: DeviceRounds, owner: asyncpg.Connection, database: Database
+async def test_device_without_power_is_left_to_the_next_round(
+    lost: RecordingController, workers: Workers, owner: asyncpg.Connection
+) -> None:
+    """It has lost nothing: it is no device that waits."""
+    lost.waiting[ONU] = "ONU has no power"
+    await workers.sweep()
+    assert len(lost.told) == 1
+    assert (await owner.fetchval(PENDING), await owner.fetchval(CONFIRMED)) == (None, True)
+
+
+@pytest.mark.parametrize("failure", [ControllerUnavailableError("away"), ControllerRefusedError("another ONU")])
+async def test_call_that_fails_is_repeated_and_shown(
+    lost: RecordingController, workers: Workers, owner: asyncpg.Connection, database: Database, failure: Exception
 ) -> None:
     """It may have removed flows before it failed."""
-    lost.failing[ONU] = ControllerUnavailableError("the core does not answer")
-    with pytest.raises(ControllerUnavailableError):
-        await rounds.sweep()
-    assert await owner.fetchval(PENDING) is True
+    lost.failing[ONU] = failure
+    await workers.sweep()
+    (shown,) = await list_devices(database, "acme", None)
+    assert (shown.identity, shown.error) == (ONU, str(failure))
     lost.failing.clear()
-    await owner.execute("UPDATE pending_device_calls SET claimed_until = now()")
-    await DeviceReconciler(database, {DeviceKind.ONU: lost}).sweep()
+    await owner.execute("UPDATE pending_device_calls SET due_at = now()")
+    await workers.sweep()
     assert (ONU in lost.on, await owner.fetchval(PENDING)) == (True, None)
 
 
 async def test_order_during_a_call_of_a_round_has_the_last_word(
-    lost: RecordingController,
-    rounds: DeviceRounds,
-    owner: asyncpg.Connection,
-    database: Database,
-    controlled: Lastmile,
-    orders: Orders,
+    lost: RecordingController, workers: Workers, owner: asyncpg.Connection, controlled: Lastmile, orders: Orders
 ) -> None:
     """The call of the round can reach the device after that of the order."""
     lost.before = gate = Gate()
-    looking = asyncio.create_task(rounds.sweep())
+    looking = asyncio.create_task(workers.sweep())
     await gate.reached.wait()
     assert (await controlled.execute(orders.deprovision())).status is ResultStatus.COMPLETED
     gate.open()
     await looking
     assert ONU in lost.on, "the call of the round was the last one"
     assert await owner.fetchval(PENDING) is False
-    await DeviceReconciler(database, {DeviceKind.ONU: lost}).sweep()
+    await workers.sweep()
     assert (ONU in lost.on, await owner.fetchval(PENDING)) == (False, None)
 
 
-async def test_device_of_a_running_order_is_left_alone(
-    lost: RecordingController, rounds: DeviceRounds, controlled: Lastmile, orders: Orders
+async def test_place_that_an_order_leaves_during_a_call_of_a_round_is_left(
+    lost: RecordingController, workers: Workers, owner: asyncpg.Connection, controlled: Lastmile, orders: Orders
 ) -> None:
-    lost.before_off = gate = Gate()
-    ending = asyncio.create_task(controlled.execute(orders.deprovision()))
+    """The call of the round can put the ONU into service at the former place again."""
+    lost.before = gate = Gate()
+    looking = asyncio.create_task(workers.sweep())
     await gate.reached.wait()
-    await rounds.sweep()
+    lost.before = None
+    assert (await controlled.execute(orders.relocate())).status is ResultStatus.COMPLETED
+    gate.open()
+    await looking
+    assert lost.words[-2:] == [f"on {ONU} 1/1/1", f"off {ONU} 1/1/1"]
+    await workers.sweep()
+    assert lost.words[-1] == f"on {ONU} 1/1/2"
+    assert await owner.fetchval(PENDING) is None
+
+
+async def test_line_of_a_running_order_is_left_alone(
+    lost: RecordingController, workers: Workers, controlled: Lastmile, orders: Orders, faults: Faults
+) -> None:
+    """The order has written the new place of the line, and has not moved the ONU yet."""
+    faults.before["change_onu"] = gate = Gate()
+    moving = asyncio.create_task(controlled.execute(orders.relocate()))
+    await gate.reached.wait()
+    await workers.sweep()
     assert lost.told == []
     gate.open()
-    assert (await ending).status is ResultStatus.COMPLETED
+    assert (await moving).status is ResultStatus.COMPLETED

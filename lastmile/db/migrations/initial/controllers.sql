@@ -49,4 +49,4 @@ COMMENT ON TABLE device_rounds IS
 COMMENT ON COLUMN device_rounds.begun_at IS 'When the present round began, or the last one.';
 COMMENT ON COLUMN device_rounds.after_tenant IS
     'With after_subscriber, the last line that was taken in this round; NULL: the round has ended.';
-INSERT INTO device_rounds (kind) VALUES ('onu'), ('cpe');
+INSERT INTO device_rounds (kind) VALUES ('onu');

@@ -174,6 +174,7 @@ CREATE TABLE pending_device_calls (
     due_at          timestamptz NOT NULL,
     claimed_until   timestamptz,
     version         bigint NOT NULL DEFAULT 1,
+    is_check        boolean NOT NULL DEFAULT false,
     PRIMARY KEY (tenant_id, kind, identity, subscriber_ref)
 );
 COMMENT ON TABLE pending_device_calls IS
@@ -190,6 +191,8 @@ COMMENT ON COLUMN pending_device_calls.due_at IS 'When the call is repeated.';
 COMMENT ON COLUMN pending_device_calls.claimed_until IS
     'Until when a reconciler has the call; NULL: none has.';
 COMMENT ON COLUMN pending_device_calls.version IS 'Grows when a later call or another description replaces the call.';
+COMMENT ON COLUMN pending_device_calls.is_check IS
+    'true: a round asks again for a device that is in service. The device does not wait.';
 
 CREATE INDEX pending_device_calls_due ON pending_device_calls (due_at);
 COMMENT ON INDEX pending_device_calls_due IS 'The reconciler: the calls that are due.';
