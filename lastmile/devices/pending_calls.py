@@ -163,8 +163,8 @@ _SETTLE = text(f"DELETE FROM pending_device_calls WHERE {_CLAIMED} AND version =
 _CONFIRM = DirectStatement(
     f"UPDATE devices SET confirmed = :confirmed WHERE {_THIS} AND in_service = :on AND confirmed <> :confirmed"
 )
-# Where a later call has replaced this one, the row says nothing of this one's answer. The new version keeps the answer
-# to the later call from settling it.
+# Where a later call has replaced this one, the row keeps what it says of the later call. It gets a new version, so that
+# the answer to the later call does not settle it: it is repeated.
 _RELEASE = text(
     f"""
     UPDATE pending_device_calls
