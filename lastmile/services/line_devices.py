@@ -1,4 +1,4 @@
-"""The devices of a line, as their controllers are told them."""
+"""The ONU and the CPE of a line, in the form in which a controller gets them."""
 
 from dataclasses import replace
 
